@@ -1,0 +1,46 @@
+"""The `course` command: one sub-command a module, imported only when it is called."""
+
+import argparse
+import importlib
+import sys
+
+from course_lib import __version__
+
+# name -> (module with configure(parser) and main(arguments), what it does)
+COMMANDS = {
+    "lab": ("course_lib.notebook.lab", "render the first songs and open JupyterLab on chapter 1 (the default)"),
+    "band": ("course_lib.data.band.command", "render songs of the band, show where they are, or delete them"),
+    "run": ("course_lib.notebook.run", "execute chapters without a browser and store their outputs"),
+    "publish": ("course_lib.notebook.publish", "write the repository's address into every badge and install cell"),
+}
+
+
+def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `course`; only the sub-command `wanted` gets its own options (the others stay unimported)."""
+    parser = argparse.ArgumentParser(prog="course", description="Music source separation and translation, from nothing.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == wanted:
+            importlib.import_module(module).configure(command)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `course` with these arguments (default: the command line's) and return its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv) or ["lab"]
+    wanted = next((word for word in argv if word in COMMANDS), None)
+    arguments = build_parser(wanted).parse_args(argv)
+    try:
+        return importlib.import_module(COMMANDS[arguments.command][0]).main(arguments) or 0
+    except (ValueError, OSError) as error:          # what a user can put right: said in one line, without a traceback
+        print(f"course {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ncourse: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
