@@ -1,0 +1,174 @@
+"""Where the samples of a stem come from: a file, a sum of files, silence, memory, or any of these at another rate.
+
+Every reader has `read(start, frames)`, which returns float32 (channels, frames) and touches no more of the disk than
+it needs. Readers hold no open files, so tracks can be sent to the worker processes of a loader.
+"""
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from course_lib.data.audio_files import FULL_SCALE_16_BIT, AudioHeader, read_audio
+
+# torchaudio.functional.resample's defaults; the margin below follows from them.
+_LOWPASS_FILTER_WIDTH = 6
+_ROLLOFF = 0.99
+
+
+class StemReader(Protocol):
+    """Anything that gives the samples `start` to `start + frames` of a stem."""
+
+    def read(self, start: int, frames: int) -> Tensor:
+        """float32 (channels, frames)."""
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """A stem in an audio file; a mono file is given on all `channels`."""
+
+    header: AudioHeader
+    channels: int
+
+    def read(self, start: int, frames: int) -> Tensor:
+        audio = read_audio(self.header, start, frames)
+        return audio if len(audio) == self.channels else audio.expand(self.channels, -1).clone()
+
+
+@dataclass(frozen=True)
+class FromTensor:
+    """A stem in memory: audio (channels, time)."""
+
+    audio: Tensor
+
+    def read(self, start: int, frames: int) -> Tensor:
+        return self.audio[:, start:start + frames].clone()      # a copy: changing it must not change the track
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A stem in which nothing sounds."""
+
+    channels: int
+
+    def read(self, start: int, frames: int) -> Tensor:
+        return torch.zeros(self.channels, frames)
+
+
+@dataclass(frozen=True)
+class SumOf:
+    """The sum of several stems, for example of all strings, winds and keyboards into `other`."""
+
+    parts: Sequence[StemReader]
+
+    def read(self, start: int, frames: int) -> Tensor:
+        total = self.parts[0].read(start, frames)
+        for part in self.parts[1:]:
+            total += part.read(start, frames)
+        return total
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A stem at another sampling rate (windowed-sinc interpolation, torchaudio's defaults).
+
+    A piece equals the same piece of the whole stem resampled at once: it is computed from a few samples more on either
+    side, starting where the two sampling grids meet.
+    """
+
+    stem: StemReader
+    frames: int                   # of `stem`
+    from_rate: int                # Hz
+    to_rate: int                  # Hz
+
+    def read(self, start: int, frames: int) -> Tensor:
+        common = math.gcd(self.from_rate, self.to_rate)
+        step_in, step_out = self.from_rate // common, self.to_rate // common     # the grids meet every step
+        reach = math.ceil(_LOWPASS_FILTER_WIDTH * step_in / (min(step_in, step_out) * _ROLLOFF)) + 1
+        first_step = max(0, start // step_out - math.ceil(reach / step_in))
+        first_in = first_step * step_in
+        last_in = min(self.frames, math.ceil((start + frames) * step_in / step_out) + reach)
+        audio = torchaudio.functional.resample(self.stem.read(first_in, last_in - first_in), step_in, step_out,
+                                               lowpass_filter_width=_LOWPASS_FILTER_WIDTH, rolloff=_ROLLOFF)
+        skip = start - first_step * step_out
+        return audio[:, skip:skip + frames].contiguous()
+
+
+def resampled_frames(frames: int, from_rate: int, to_rate: int) -> int:
+    """How many samples `frames` samples become at another rate (rounded up, as torchaudio does)."""
+    return math.ceil(frames * to_rate / from_rate)
+
+
+class StemCache:
+    """Whole stems kept in memory up to a limit, for stems that are slow to read (FLAC, MP3, sums, resampled ones).
+
+    limit_mb: megabytes (1e6 bytes) in each process. Stems that consist of 16-bit values are kept as such, others as
+    float32: what comes out is what went in. A full cache keeps what it has: training reads chunks in random order,
+    where making room for each new song would decode a whole song for every chunk.
+    """
+
+    def __init__(self, limit_mb: float):
+        if not limit_mb > 0:
+            raise ValueError(f"the cache's limit is {limit_mb} MB; expected a positive number of megabytes")
+        self.limit = int(limit_mb * 1e6)
+        self._keys_given = 0
+        self._empty()
+
+    def _empty(self) -> None:
+        self.bytes_held = 0
+        self.full = False                     # from the first stem on that did not fit
+        self._stems: dict[int, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict:
+        return {"limit": self.limit, "_keys_given": self._keys_given}          # a worker process fills its own
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._empty()
+
+    def new_key(self) -> int:
+        """A number under which one more stem may be kept."""
+        self._keys_given += 1
+        return self._keys_given
+
+    def read(self, key: int, stem: StemReader, stem_frames: int, start: int, frames: int) -> Tensor:
+        """Samples of `stem` (stem_frames long), from memory where it is or will be kept under `key`."""
+        kept = self._stems.get(key)
+        if kept is None and not self.full:
+            kept = self._keep(key, stem.read(0, stem_frames))
+        if kept is None:
+            return stem.read(start, frames)
+        piece = kept[:, start:start + frames]
+        return piece / FULL_SCALE_16_BIT if piece.dtype == torch.int16 else piece.clone()
+
+    def _keep(self, key: int, audio: Tensor) -> Tensor:
+        scaled = audio * FULL_SCALE_16_BIT
+        integers = scaled.clamp(-FULL_SCALE_16_BIT, FULL_SCALE_16_BIT - 1).to(torch.int16)
+        audio = integers if torch.equal(integers.to(torch.float32), scaled) else audio
+        size = audio.numel() * audio.element_size()
+        with self._lock:
+            if self.bytes_held + size > self.limit:
+                self.full = True
+            elif key not in self._stems:
+                self._stems[key] = audio
+                self.bytes_held += size
+        return audio
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A stem that a cache may keep in memory."""
+
+    stem: StemReader
+    frames: int
+    cache: StemCache
+    key: int
+
+    def read(self, start: int, frames: int) -> Tensor:
+        return self.cache.read(self.key, self.stem, self.frames, start, frames)
