@@ -1,0 +1,256 @@
+"""The studio's effects in numpy and scipy: equalisers, saturation, dynamics, panning, echo and reverb.
+
+A signal is float32 of shape (channels, time) with one or two channels, at a nominal level of REFERENCE_LEVEL; an
+effect returns a new array and leaves its input alone. Frequencies are in Hz, times in seconds, gains in dB. Filters are
+second-order sections, so that a chain of them runs over the signal once: `equalise(y, peaking(...), high_shelf(...))`.
+A corner frequency that does not fit below half the sample rate is moved to HIGHEST_CORNER of it.
+"""
+
+import numpy as np
+import scipy.fft
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
+from scipy.signal import butter, sosfilt
+
+REFERENCE_LEVEL = 0.1       # RMS of a part while it plays: what thresholds and drives below are relative to
+HIGHEST_CORNER = 0.45       # of the sample rate
+LEVEL_FRAME = 2048          # samples over which the level is measured
+ACTIVE_RANGE = 1e-4         # frames within 40 dB (power) of the loudest count as playing
+DETECTOR_HOP = 64           # samples per step of a compressor's level detector
+LOOK_AHEAD = 0.006          # seconds by which the limiter sees a peak coming
+EPSILON = 1e-9
+
+
+def active_level(y: np.ndarray) -> float:
+    """RMS of a signal (channels, time) while it sounds: over the frames within 40 dB of the loudest; 0 for silence."""
+    frames = y.shape[-1] // LEVEL_FRAME
+    if frames == 0:
+        return float(np.sqrt(np.mean(np.square(y)))) if y.size else 0.0
+    cut = y[:, :frames * LEVEL_FRAME].reshape(len(y), frames, LEVEL_FRAME)
+    power = np.einsum("cft,cft->f", cut, cut) / (len(y) * LEVEL_FRAME)
+    loudest = power.max()
+    return float(np.sqrt(power[power >= ACTIVE_RANGE * loudest].mean())) if loudest > 0 else 0.0
+
+
+def at_level(y: np.ndarray, level: float = REFERENCE_LEVEL) -> np.ndarray:
+    """Scale a signal to an active level; silence stays silence."""
+    return y * np.float32(level / max(active_level(y), EPSILON))
+
+
+def decibels(gain_db: float) -> np.float32:
+    """The amplitude factor of a gain in dB."""
+    return np.float32(10 ** (gain_db / 20))
+
+
+# ---- filters: each returns second-order sections (sections, 6) ---------------------------------------------------------
+
+def _corner(frequency: float, rate: int) -> float:
+    return min(frequency, HIGHEST_CORNER * rate)
+
+
+def peaking(frequency: float, gain_db: float, rate: int, q: float = 0.8) -> np.ndarray:
+    """A bell of `gain_db` around `frequency` (Bristow-Johnson's audio EQ cookbook)."""
+    amplitude, omega = 10 ** (gain_db / 40), 2 * np.pi * _corner(frequency, rate) / rate
+    alpha, cosine = np.sin(omega) / (2 * q), np.cos(omega)
+    section = [1 + alpha * amplitude, -2 * cosine, 1 - alpha * amplitude,
+               1 + alpha / amplitude, -2 * cosine, 1 - alpha / amplitude]
+    return np.array([section]) / section[3]
+
+
+def high_shelf(frequency: float, gain_db: float, rate: int) -> np.ndarray:
+    """`gain_db` for everything well above `frequency`, nothing below; first order, half the dB at the frequency."""
+    amplitude, tangent = 10 ** (gain_db / 40), np.tan(np.pi * _corner(frequency, rate) / rate)
+    # analogue prototype A (A s + 1) / (s + A), made digital by the bilinear transform
+    section = [amplitude * (amplitude + tangent), amplitude * (tangent - amplitude), 0,
+               1 + amplitude * tangent, amplitude * tangent - 1, 0]
+    return np.array([section]) / section[3]
+
+
+def high_pass(frequency: float, rate: int) -> np.ndarray:
+    """Second-order Butterworth high-pass."""
+    return butter(2, _corner(frequency, rate), "high", fs=rate, output="sos")
+
+
+def low_pass(frequency: float, rate: int) -> np.ndarray:
+    """Second-order Butterworth low-pass."""
+    return butter(2, _corner(frequency, rate), "low", fs=rate, output="sos")
+
+
+def band_pass(low: float, high: float, rate: int) -> np.ndarray:
+    """High-pass at `low` and low-pass at `high`, second order each."""
+    return np.concatenate([high_pass(low, rate), low_pass(high, rate)])
+
+
+def equalise(y: np.ndarray, *sections: np.ndarray) -> np.ndarray:
+    """Run a signal through filters, one after the other: (channels, time) float32.
+
+    Computed in float64: at 44.1 kHz a float32 filter with a corner of 20 Hz would add audible noise.
+    """
+    return sosfilt(np.concatenate(sections), y).astype(np.float32)
+
+
+# ---- colour ------------------------------------------------------------------------------------------------------------
+
+def saturate(y: np.ndarray, drive: float) -> np.ndarray:
+    """Soft clipping, as of tape or valves, to within REFERENCE_LEVEL.
+
+    drive: gain before the clipping, where 1 brings the reference level to it: 0.1 is hardly heard, 2 is a fuzz.
+    """
+    return np.tanh(y * np.float32(drive / REFERENCE_LEVEL)) * np.float32(REFERENCE_LEVEL)
+
+
+def excite(y: np.ndarray, frequency: float, amount: float, rate: int) -> np.ndarray:
+    """Add overtones of what lies above `frequency`: sampled instruments stop at 5 to 10 kHz, records do not.
+
+    The rectified band gives even overtones, the clipped one odd overtones.
+    """
+    band = equalise(y, high_pass(frequency, rate))
+    scale = np.float32(np.sqrt(np.mean(np.square(band))) + 1e-6)
+    band *= 2 / scale
+    overtones = np.abs(np.tanh(band))
+    band *= 2
+    overtones += np.float32(0.5) * np.tanh(band)
+    return y + equalise(overtones, high_pass(1.2 * frequency, rate)) * (np.float32(amount) * scale)
+
+
+# ---- dynamics ------------------------------------------------------------------------------------------------------------
+
+def compressor_gain(y: np.ndarray, rate: int, threshold_db: float, ratio: float, attack: float,
+                    release: float) -> np.ndarray:
+    """Gain of a feed-forward compressor that listens to the loudest channel: (time,) float32, at most 1.
+
+    threshold_db: dB re 1 above which the level's excess is divided by `ratio`. attack, release: seconds to follow it.
+    """
+    level = np.abs(y).max(0)
+    level = np.pad(level, (0, -len(level) % DETECTOR_HOP)).reshape(-1, DETECTOR_HOP).max(1)
+    excess = np.maximum(20 * np.log10(level + 1e-6) - threshold_db, 0) * (1 - 1 / ratio)
+    rising, falling = (float(np.exp(-DETECTOR_HOP / rate / seconds)) for seconds in (attack, release))
+    reduction, state = [], 0.0
+    for wanted in excess.tolist():                      # the state's own past decides, so this cannot be one array operation
+        keep = rising if wanted > state else falling
+        state = keep * state + (1 - keep) * wanted
+        reduction.append(state)
+    return between_steps(10 ** (-np.array(reduction) / 20), DETECTOR_HOP, y.shape[1])
+
+
+def limiter_gain(y: np.ndarray, rate: int, ceiling: float) -> np.ndarray:
+    """Gain of a look-ahead limiter: (time,) float32 that moves smoothly and keeps |y * gain| <= ceiling."""
+    width = int(LOOK_AHEAD * rate) | 1
+    needed = np.minimum(1, ceiling / (np.abs(y).max(0) + np.float32(EPSILON)))
+    return uniform_filter1d(minimum_filter1d(needed, width), width)
+
+
+def between_steps(values: np.ndarray, hop: int, length: int) -> np.ndarray:
+    """Straight lines between values `hop` samples apart: (steps,) -> (length,) float32; the last value is held."""
+    values = np.append(values, values[-1]).astype(np.float32)
+    ramp = np.arange(hop, dtype=np.float32) / np.float32(hop)
+    lines = values[:-1, None] + np.diff(values)[:, None] * ramp          # (steps, hop)
+    return lines.ravel()[:length]
+
+
+# ---- place ---------------------------------------------------------------------------------------------------------------
+
+def collapse(y: np.ndarray) -> np.ndarray:
+    """A stereo signal whose sides are equal as (1, time), which is half the work for all that follows."""
+    return y[:1] if len(y) == 2 and np.array_equal(y[0], y[1]) else y
+
+
+def pan(y: np.ndarray, position: float) -> np.ndarray:
+    """Place a signal at -1 (left) .. 1 (right) with constant power: (2, time). Stereo signals are balanced."""
+    angle = (position + 1) * np.pi / 4
+    return y * (np.sqrt(2) * np.array([[np.cos(angle)], [np.sin(angle)]])).astype(np.float32)
+
+
+def width(y: np.ndarray, amount: float) -> np.ndarray:
+    """Scale the difference of the sides of a stereo signal: 0 is mono, 1 leaves it. A mono signal stays as it is."""
+    if len(y) == 1:
+        return y
+    middle, side = (y[0] + y[1]) / 2, (y[0] - y[1]) * np.float32(amount / 2)
+    return np.stack([middle + side, middle - side])
+
+
+def delayed(y: np.ndarray, seconds: float, rate: int) -> np.ndarray:
+    """The signal, later; its end is cut off."""
+    shift = min(round(seconds * rate), y.shape[1])
+    out = np.zeros_like(y)
+    out[:, shift:] = y[:, :y.shape[1] - shift]
+    return out
+
+
+def double_track(y: np.ndarray, seconds: float, rate: int, spread: float = 0.8) -> np.ndarray:
+    """Two takes of one part, left and right, the second one later by `seconds`: (2, time)."""
+    return pan(y, -spread) + pan(delayed(y[::-1], seconds, rate), spread)
+
+
+def chorus(y: np.ndarray, speed: float, rate: int, delay: float = 0.012, depth: float = 0.004) -> np.ndarray:
+    """Add a copy whose delay swings by `depth` seconds, `speed` times a second, in opposite ways left and right."""
+    n = y.shape[1]
+    swing = np.sin(np.arange(n) * (2 * np.pi * speed / rate))
+    sides = []
+    for channel, sign in ((0, 1), (len(y) - 1, -1)):
+        position = np.arange(n) - (delay + sign * depth * swing) * rate
+        np.maximum(position, 0, out=position)
+        index = position.astype(np.int64)
+        fraction = (position - index).astype(np.float32)
+        left = y[channel].take(index)
+        sides.append(left + fraction * (y[channel].take(np.minimum(index + 1, n - 1)) - left))
+    return y * np.float32(0.75) + np.stack(sides) * np.float32(0.6)
+
+
+def echo(y: np.ndarray, seconds: float, rate: int, level: float = 0.125, feedback: float = 0.5,
+         repeats: int = 3) -> np.ndarray:
+    """Add repeats of a stereo signal, each softer by `feedback`, swapping sides."""
+    out = y.copy()
+    for k in range(1, repeats + 1):
+        out += delayed(y[::(-1) ** k], k * seconds, rate) * np.float32(level * feedback ** (k - 1))
+    return out
+
+
+def impulse_response(rng: np.random.Generator, rate: int, reverberation_time: float, size: float,
+                     predelay: float, damping: float = 4500.0) -> np.ndarray:
+    """A synthetic room: a few early reflections, then noise whose high frequencies die first: (2, time) float32.
+
+    reverberation_time: seconds for 60 dB at low frequencies (0.45 of it at high ones). size: stretches the early
+    reflections, 1 spans 50 ms. predelay: seconds before anything returns. damping: Hz. Each side has unit energy.
+    """
+    n = int(1.1 * reverberation_time * rate)
+    time = np.arange(n) / rate
+    bright = 0.5 * rng.standard_normal((2, n), dtype=np.float32) * 10 ** (-3 * time / (0.45 * reverberation_time))
+    muffle = butter(1, _corner(damping / 3, rate), "low", fs=rate, output="sos")
+    dark = 3 * sosfilt(muffle, rng.standard_normal((2, n), dtype=np.float32)) * 10 ** (-3 * time / reverberation_time)
+    tail = (bright + dark) * np.clip(time / (0.02 * size), 0, 1)
+    for _ in range(8):
+        arrival = int(rate * size * rng.uniform(0.004, 0.05))
+        tail[rng.integers(2), min(arrival, n - 1)] += 2.5 * rng.standard_normal()
+    # rooms on records are cut below, or the bass turns to mud
+    tail = sosfilt(high_pass(150, rate), np.pad(tail, ((0, 0), (int(predelay * rate), 0))))
+    return (tail / np.sqrt(np.square(tail).sum(1, keepdims=True))).astype(np.float32)
+
+
+class Rooms:
+    """Reverbs that several parts share: what every part sends to each room is added up, then convolved once.
+
+    responses: impulse responses, (2, time) each. length: samples of the signals that will be sent.
+    """
+
+    def __init__(self, responses: list[np.ndarray], length: int):
+        self.length = length
+        longest = max(response.shape[1] for response in responses)
+        self.n_fft = scipy.fft.next_fast_len(length + longest - 1, real=True)     # no wrap-around
+        self._gains = [scipy.fft.rfft(response, self.n_fft) for response in responses]
+
+    def reverberate(self, sends: list[np.ndarray]) -> np.ndarray:
+        """sends: one mono signal (length,) for each room. Returns (2, length) float32, the rooms' sum."""
+        spectra = [scipy.fft.rfft(send, self.n_fft) for send in sends]
+        out = np.empty((2, self.length), np.float32)
+        for side in (0, 1):
+            total = sum(spectrum * gain[side] for spectrum, gain in zip(spectra, self._gains))
+            out[side] = scipy.fft.irfft(total, self.n_fft)[:self.length]
+        return out
+
+
+def fade_out(y: np.ndarray, seconds: float, rate: int) -> np.ndarray:
+    """Fade the last `seconds` linearly to zero, so that a cut sound does not click."""
+    n = min(int(seconds * rate), y.shape[1])
+    out = y.copy()
+    out[:, y.shape[1] - n:] *= np.linspace(1, 0, n, dtype=np.float32)
+    return out

@@ -1,0 +1,226 @@
+"""From a song to its stems: play every part, treat it like a recording, and mix as for a record.
+
+    part -> sampler or voice -> saturation, equaliser, dynamics -> place -+-> stem -> level -+-> master -> stems
+                                                                          `-> rooms --'
+
+Every choice (amplifier, microphone colour, panning, level, room) is drawn from ranges that were set so that the ideal
+masks separate the mixtures about as well as MUSDB18's (tests/test_band_realism.py), with a generator of the song's own
+seed and of the part's place in the song. Nonlinear steps of the master are gain curves that all stems share: the
+mixture is exactly the sum of the stems.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from course_lib.data.band.effects import (
+    REFERENCE_LEVEL, Rooms, active_level, at_level, band_pass, chorus, collapse, compressor_gain, decibels,
+    double_track, echo, equalise, excite, fade_out, high_pass, high_shelf, impulse_response, limiter_gain, pan,
+    peaking, saturate, width)
+from course_lib.data.band.sampler import DRUM_BANK, SoundFont, default_soundfont
+from course_lib.data.band.song import Note, Part, Song
+from course_lib.data.band.voice import Singer, sing
+
+STEMS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # guitar + piano + rest = the stem "other"
+OTHER = ("guitar", "piano", "rest")
+PEAK = 0.98                         # the mixture stays below
+SUBSONIC = 25.0                     # Hz: what lies below is offset and rumble
+FADE_OUT = 0.012                    # seconds: sounds cut at the song's end do not click
+STEM_LEVELS = {"drums": (0.5, 2.0), "bass": (-1.0, 2.0), "other": (-0.7, 2.0), "vocals": (-0.7, 2.0)}   # dB: mean, spread
+ROLE_LEVELS = {"comp": 0.0, "pad": -5.0, "lead": -1.0}              # dB, within the stem "other"
+BACKING_LEVEL = -7.0                # dB of a backing voice re the lead voice
+TRACTS = (0.92, 1.0, 1.12)          # formants of the low, middle and high voice re an average adult
+DISTORTED = (29, 30)                # General MIDI overdriven and distorted guitar: always through an amplifier
+AMPLIFIED = (27, 4, 16, 18)         # clean guitar, electric piano, organs: sometimes
+DOUBLED = (25, 27, 29, 30)          # guitars that are often recorded twice, left and right
+KICK, SNARE, HI_HAT = 36, 38, 42    # General MIDI drums that are tuned one by one
+
+
+@functools.lru_cache(maxsize=4)
+def _font(path: Path, rate: int) -> SoundFont:
+    return SoundFont(path, rate)
+
+
+def mix(song: Song, rate: int = 44100, soundfont: Path | None = None) -> dict[str, np.ndarray]:
+    """Play and mix a song.
+
+    rate: Hz, 8000..192000. soundfont: an .sf2 or .sf3 file, by default the one inside the pretty_midi package.
+    Returns float32 stems (2, round(song.seconds * rate)) under the names in STEMS; those that the song does not have
+    are silent. Their sum is the mixture, with |mixture| <= 0.98 and |stem| <= 1 (also for other = guitar + piano +
+    rest). Two calls give the same bytes. Raises ValueError for a song without length or a part without a known stem.
+    """
+    _check(song)
+    length = round(song.seconds * rate)
+    rng = np.random.default_rng([song.seed, 1])
+    hall = impulse_response(rng, rate, rng.uniform(0.8, 2.6), 1.5, rng.uniform(0.01, 0.04))
+    plate = impulse_response(rng, rate, rng.uniform(0.25, 0.8), 0.6, 0.004)
+    rooms = Rooms([plate, hall], length)
+    stems = {}
+    for stem in STEMS:
+        members = [(i, part) for i, part in enumerate(song.parts) if _stem_of(part) == stem and part.notes]
+        stems[stem] = _mix_stem(members, song, rate, soundfont, rooms)
+    _balance(stems, rng)
+    return _master(stems, rate, rng)
+
+
+def render_part(part: Part, song: Song, rate: int = 44100, soundfont: Path | None = None, index: int = 0) -> np.ndarray:
+    """Play one part of a song as it was recorded, before panning and reverb: (1 or 2, round(song.seconds * rate)).
+
+    The level is REFERENCE_LEVEL while it plays. index: the part's place in the song, which with the song's seed
+    draws the treatment. Parts with equal notes and index are sample-aligned whatever they are played on.
+    """
+    rng = np.random.default_rng([song.seed, 2, index])
+    if part.stem == "vocals":
+        return _record_vocals(part, song, rate, rng)
+    font = _font(Path(soundfont or default_soundfont()), rate)
+    if part.stem == "drums":
+        return _record_drums(part, song, rate, font, rng)
+    dry = collapse(font.render(part.notes, part.program, song.seconds, tuning=rng.normal(0, 4)))
+    record = _record_bass if part.stem == "bass" else _record_instrument
+    return at_level(record(at_level(dry), part, rate, rng))
+
+
+def _check(song: Song) -> None:
+    if not song.seconds > 0:
+        raise ValueError(f"song.seconds is {song.seconds}; a song must last longer than 0 s")
+    for part in song.parts:
+        if part.stem not in ("drums", "bass", "other", "vocals"):
+            raise ValueError(f"part {part.name!r} has stem {part.stem!r}, expected drums, bass, other or vocals")
+
+
+def _stem_of(part: Part) -> str:
+    return "rest" if part.six_stem == "other" else part.six_stem
+
+
+# ---- recording: each part's own sound ----------------------------------------------------------------------------------
+
+def _record_drums(part: Part, song: Song, rate: int, font: SoundFont, rng: np.random.Generator) -> np.ndarray:
+    """A drum kit: tuned drums, overhead width, colour, saturation and parallel compression."""
+    kit = rng.normal(0, 60)                                                     # cents, as all tunings
+    tuning = {pitch: kit for pitch in range(128)}
+    tuning |= {KICK: rng.normal(0, 150), SNARE: rng.normal(0, 180), HI_HAT: rng.normal(0, 150)}
+    y = font.render(part.notes, part.program, song.seconds, DRUM_BANK, tuning)
+    y = at_level(width(y, rng.uniform(0.15, 0.9)))
+    y = equalise(y, high_pass(SUBSONIC, rate), peaking(rng.uniform(60, 110), rng.normal(1, 3), rate),
+                 peaking(rng.uniform(300, 900), rng.normal(-1, 3), rate), high_shelf(4000, rng.normal(4, 2.5), rate))
+    y = excite(y, rng.uniform(4500, 7500), rng.uniform(0.3, 1.2), rate)
+    y = at_level(saturate(y, rng.uniform(0.08, 0.4)))
+    crushed = at_level(y * compressor_gain(y, rate, -34, 8, attack=0.003, release=0.12))
+    return at_level(y + crushed * np.float32(rng.uniform(0.1, 0.8)))             # brings up the room and the ghost notes
+
+
+def _record_bass(y: np.ndarray, part: Part, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A bass: the clean string, some amplifier beside it, compression."""
+    amplifier = equalise(saturate(y, rng.uniform(0.4, 2)), band_pass(300, rng.uniform(2500, 5000), rate))
+    y = y + amplifier * np.float32(rng.uniform(0.05, 0.9))
+    y = excite(y, 700, rng.uniform(0.05, 0.4), rate)
+    y = y * compressor_gain(y, rate, -24, 4, attack=0.01, release=0.15)
+    return equalise(y, high_pass(SUBSONIC, rate), peaking(rng.uniform(500, 1200), rng.normal(1, 3), rate))
+
+
+def _record_instrument(y: np.ndarray, part: Part, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Anything in the stem "other": perhaps an amplifier, a chorus, a second take; then microphone colour."""
+    if part.program in DISTORTED or (part.program in AMPLIFIED and rng.random() < 0.3):
+        y = equalise(saturate(y, rng.uniform(0.4, 2.5)), band_pass(90, rng.uniform(3800, 6500), rate))
+    y = excite(y, rng.uniform(1800, 3500), rng.uniform(0.1, 0.8), rate)
+    y = equalise(y, high_pass(SUBSONIC, rate), high_shelf(2500, rng.normal(3, 2.5), rate),
+                 peaking(np.exp(rng.uniform(np.log(250), np.log(6000))), rng.normal(0, 4), rate))
+    if rng.random() < 0.3:
+        y = chorus(y, rng.uniform(0.3, 1.2), rate)
+    if part.role == "comp" and part.program in DOUBLED and rng.random() < 0.6:
+        y = double_track(y, rng.uniform(0.012, 0.025), rate)
+    return y
+
+
+def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A voice: one or two takes, colour, soft saturation, strong compression."""
+    singer = Singer(tract=TRACTS[part.program] * float(np.exp(rng.normal(0, 0.05))), brightness=rng.normal(2.5, 1.2),
+                    vibrato_rate=rng.uniform(4.8, 6.4), vibrato_depth=rng.uniform(0.1, 0.4), breath=rng.uniform(0.02, 0.1))
+    doubled = part.role != "lead" or rng.random() < 0.4
+    words = rng.integers(2 ** 31)                                # a double is the same words sung again
+    y = sing(part.notes, song.seconds, singer, np.random.default_rng(words), rate)[None]
+    if doubled:
+        later, detune = rng.uniform(0.012, 0.03), rng.normal(0, 0.1)
+        again = [Note(n.onset + later, n.duration, n.pitch + detune, n.velocity) for n in part.notes]
+        second = sing(again, song.seconds, singer, np.random.default_rng(words), rate)[None]
+        y = pan(y, -0.5 * rng.uniform(0.3, 1)) + pan(second, 0.5 * rng.uniform(0.3, 1))
+    y = equalise(y, high_pass(90, rate), peaking(rng.uniform(1500, 3500), rng.normal(5, 2), rate),
+                 high_shelf(6000, rng.normal(1, 2), rate))
+    y = at_level(saturate(at_level(y), rng.uniform(0.15, 0.6)))
+    return at_level(y * compressor_gain(y, rate, -26, rng.uniform(3, 8), attack=0.01, release=0.15))
+
+
+# ---- mixing --------------------------------------------------------------------------------------------------------------
+
+def _mix_stem(members: list[tuple[int, Part]], song: Song, rate: int, soundfont: Path | None,
+              rooms: Rooms) -> np.ndarray:
+    """Place the parts of one stem and add their rooms: (2, time). members: (place in the song, part)."""
+    out = np.zeros((2, rooms.length), np.float32)
+    sends = np.zeros((2, rooms.length), np.float32)                 # to the plate, to the hall
+    for index, part in members:
+        rng = np.random.default_rng([song.seed, 3, index])
+        y = render_part(part, song, rate, soundfont, index)
+        y = pan(y, float(np.clip(rng.normal(0, 0.45), -1, 1)) if part.stem == "other" else 0.0)
+        y *= decibels(_part_level(part, rng))
+        if part.stem == "vocals" and rng.random() < 0.35:
+            y = echo(y, 60 / song.bpm * rng.choice([0.5, 0.75, 1.0]), rate)
+        middle = (y[0] + y[1]) / 2
+        for send, amount in zip(sends, _room_amounts(part, rng)):
+            send += middle * np.float32(amount)
+        out += y
+    if sends.any():
+        out += rooms.reverberate(list(sends))
+    return out
+
+
+def _part_level(part: Part, rng: np.random.Generator) -> float:
+    """dB of a part within its stem."""
+    if part.stem == "other":
+        return ROLE_LEVELS.get(part.role, 0.0) + rng.normal(0, 2)
+    return BACKING_LEVEL if part.role == "backing" else 0.0
+
+
+def _room_amounts(part: Part, rng: np.random.Generator) -> tuple[float, float]:
+    """How much of a part goes to the plate and to the hall; a bass stays dry, a pad swims."""
+    plate, hall = rng.uniform(0.05, 0.35), rng.uniform(0.03, 0.4)
+    if part.stem == "bass":
+        return 0.0, 0.0
+    return plate, hall * {"pad": 1.3, "drums": 0.5}.get(part.role, 1.0)
+
+
+def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    """Bring the stems to their levels, in place; guitar, piano and rest keep theirs to one another."""
+    groups = {"drums": ("drums",), "bass": ("bass",), "other": OTHER, "vocals": ("vocals",)}
+    for group, names in groups.items():
+        mean, spread = STEM_LEVELS[group]
+        level = active_level(sum(stems[name] for name in names))
+        gain = decibels(mean + rng.normal(0, spread)) * np.float32(REFERENCE_LEVEL / max(level, 1e-9))
+        for name in names:
+            stems[name] *= gain
+
+
+def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Bus compression to a record's loudness and a limiter, as one gain curve for all stems."""
+    mixture = sum(stems.values())
+    level = active_level(mixture)
+    if level == 0:
+        return stems
+    mixture *= np.float32(0.2 / level)
+    gain = compressor_gain(mixture, rate, rng.uniform(-16, -10), rng.uniform(1.5, 3), attack=0.015, release=0.2)
+    mixture *= gain
+    loudness = decibels(rng.uniform(-16, -11.5)) / np.float32(active_level(mixture))
+    mixture *= loudness
+    gain *= limiter_gain(mixture, rate, 0.97)
+    gain *= loudness * np.float32(0.2 / level)
+    stems = {name: fade_out(y * gain, FADE_OUT, rate) for name, y in stems.items()}
+    return _below_full_scale(stems)
+
+
+def _below_full_scale(stems: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One factor for all, so that neither the mixture nor any stem clips."""
+    mixture_peak = np.abs(sum(stems.values())).max()
+    tracks = [*stems.values(), sum(stems[name] for name in OTHER)]
+    stem_peak = max(np.abs(track).max() for track in tracks)
+    factor = np.float32(min(1.0, (PEAK - 1e-4) / mixture_peak, (1 - 1e-4) / stem_peak))
+    return {name: y * factor for name, y in stems.items()}
