@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+# Raise it with every change that gives the same seed other notes or other audio: cached songs of another version are
+# never mixed with new ones.
+GENERATOR_VERSION = 1
 
 class Note(NamedTuple):
     """One note of a part."""
@@ -53,3 +56,7 @@ class Song:
     downbeats: list[float] = field(default_factory=list)   # seconds
     chords: list[Chord] = field(default_factory=list)
     sections: list[tuple[float, str]] = field(default_factory=list)   # (onset in seconds, "intro", "A" or "B")
+
+    def tags(self) -> list[str]:
+        """What can be heard, sorted: "acoustic guitar", "drums", "vocals" and so on."""
+        return sorted({part.name for part in self.parts})
