@@ -53,10 +53,11 @@ def read_header(path: str | Path) -> AudioHeader:
     return AudioHeader(path, info.samplerate, info.frames, info.channels, info.subtype, pcm_offset)
 
 
-def read_audio(source: str | Path | AudioHeader, start: int = 0, frames: int | None = None) -> Tensor:
+def read_audio(source: str | Path | AudioHeader, start: int = 0, frames: int | None = None,
+               out: Tensor | None = None) -> Tensor:
     """Samples `start` to `start + frames` of a file (frames=None: to its end) as float32 (channels, frames) in [-1, 1].
 
-    Passing the header of an earlier `read_header` saves reading it again. Raises ValueError when the piece lies
+    Passing the header of an earlier `read_header` saves reading it again; out: where to write them. Raises ValueError when the piece lies
     outside the file, the file ends before its header says, or a sample is not a finite number.
     """
     header = source if isinstance(source, AudioHeader) else read_header(source)
@@ -68,7 +69,14 @@ def read_audio(source: str | Path | AudioHeader, start: int = 0, frames: int | N
     if len(samples) < frames:
         raise ValueError(f"{header.path}: truncated or damaged: sample {start + len(samples)} cannot be read, although "
                          f"the header says {header.frames} samples. Fetch or render it again")
-    return _to_tensor(samples, header)
+    audio = torch.empty(header.channels, frames) if out is None else out
+    rows = torch.from_numpy(samples).T                                  # (channels, frames)
+    if samples.dtype == np.int16:
+        return torch.mul(rows, 1 / FULL_SCALE_16_BIT, out=audio)        # converts and scales in one pass
+    audio.copy_(rows)
+    if header.subtype in ("FLOAT", "DOUBLE") and not torch.isfinite(audio).all():
+        raise ValueError(f"{header.path}: holds samples that are not finite numbers (NaN or infinity); export it again")
+    return audio
 
 
 def _read_pcm(header: AudioHeader, start: int, frames: int) -> np.ndarray:
@@ -89,18 +97,6 @@ def _decode(header: AudioHeader, start: int, frames: int) -> np.ndarray:
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{header.path}: truncated or damaged ({error.error_string.strip()}). "
                              "Fetch or render it again") from error
-
-
-def _to_tensor(samples: np.ndarray, header: AudioHeader) -> Tensor:
-    """(frames, channels) integers or floats -> float32 (channels, frames), contiguous."""
-    audio = torch.empty(header.channels, len(samples))
-    rows = torch.from_numpy(samples).T
-    if samples.dtype == np.int16:
-        return torch.mul(rows, 1 / FULL_SCALE_16_BIT, out=audio)
-    audio.copy_(rows)
-    if header.subtype in ("FLOAT", "DOUBLE") and not torch.isfinite(audio).all():
-        raise ValueError(f"{header.path}: holds samples that are not finite numbers (NaN or infinity); export it again")
-    return audio
 
 
 def _checked_wav_data(path: Path) -> int | None:

@@ -24,6 +24,7 @@ _CC_BY_3 = ("CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/")
 _CC_BY_4 = ("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/")
 _PUBLIC_DOMAIN = ("public domain", "https://creativecommons.org/publicdomain/mark/1.0/")
 _ARCHIVE = "https://freemusicarchive.org/music/"
+_MUSOPEN = "https://musopen.org/music/"
 _LIBRISPEECH = ("LibriSpeech (SLR12)", "https://www.openslr.org/12/")
 
 # The keys are those of librosa.ex. Music is 44.1 kHz stereo, speech 16 kHz mono.
@@ -37,11 +38,13 @@ RECORDINGS = {
                             _ARCHIVE + "Kevin_MacLeod/Classical_Sampler/Dance_of_the_Sugar_Plum_Fairy"),
     "brahms": Recording("Johannes Brahms: Hungarian Dance No. 5 in F sharp minor", "US Army Strings", *_PUBLIC_DOMAIN,
                         "Musopen",
-                        "https://musopen.org/music/43805-hungarian-dance-no-5-in-f-sharp-minor-woo-1-string-orchestra-arr/"),
+                        _MUSOPEN + "43805-hungarian-dance-no-5-in-f-sharp-minor-woo-1-string-orchestra-arr/"),
     "trumpet": Recording("Solo trumpet 06, from Jazz Trumpet Loops Pack in F 90 bpm", "Mihai Sorohan", *_CC_BY_3,
                          "Freesound", "https://freesound.org/s/77711/"),
-    "libri1": Recording("Ashiel Mystery: A Detective Story, chapter 2", "read by Garth Comira", *_CC_BY_4, *_LIBRISPEECH),
-    "libri2": Recording("The Age of Chivalry, chapter 18: Perceval", "read by Anders Lankford", *_CC_BY_4, *_LIBRISPEECH),
+    "libri1": Recording("Ashiel Mystery: A Detective Story, chapter 2", "read by Garth Comira", *_CC_BY_4,
+                        *_LIBRISPEECH),
+    "libri2": Recording("The Age of Chivalry, chapter 18: Perceval", "read by Anders Lankford", *_CC_BY_4,
+                        *_LIBRISPEECH),
     "libri3": Recording("Jane Austen: Sense and Sensibility, chapter 18", "read by Heather Barnett", *_CC_BY_4,
                         *_LIBRISPEECH),
 }
@@ -69,7 +72,7 @@ def recording(name: str, rate: int | None = None, mono: bool = False, start: flo
     frames = header.frames - first if seconds is None else round(seconds * header.rate)
     if first < 0 or frames < 1 or first + frames > header.frames:
         asked = f"{start} s to " + ("the end" if seconds is None else f"{start + seconds} s")
-        raise ValueError(f"recording {name!r} lasts {header.frames / header.rate:.2f} s; {asked} does not lie inside it")
+        raise ValueError(f"recording {name!r} lasts {header.frames / header.rate:.2f} s; {asked} is not inside it")
     audio = read_audio(header, first, frames)
     if mono:
         audio = audio.mean(0, keepdim=True)
@@ -91,7 +94,7 @@ def _local_file(name: str) -> Path:
     import librosa                                 # on demand: it takes seconds to import
     try:
         return Path(librosa.ex(name, hq=True))
-    except (OSError, ValueError) as error:         # no network, a read-only folder, a file that is not what it should be
+    except (OSError, ValueError) as error:         # no network, a read-only folder, a file with another hash
         raise FileNotFoundError(
             f"recording {name!r} is not on this machine and librosa could not download it ({type(error).__name__}: "
             f"{error}). Connect to the internet once, or set LIBROSA_DATA_DIR to a folder that holds librosa's example "

@@ -1,7 +1,7 @@
 """Where the samples of a stem come from: a file, a sum of files, silence, memory, or any of these at another rate.
 
-Every reader has `read(start, frames)`, which returns float32 (channels, frames) and touches no more of the disk than
-it needs. Readers hold no open files, so tracks can be sent to the worker processes of a loader.
+Every reader has `read_into(start, out)`, which fills out, float32 (channels, frames), and touches no more of the disk
+than it needs. Readers hold no open files, so tracks can be sent to the worker processes of a loader.
 """
 
 import math
@@ -22,22 +22,23 @@ _ROLLOFF = 0.99
 
 
 class StemReader(Protocol):
-    """Anything that gives the samples `start` to `start + frames` of a stem."""
+    """Anything that gives the samples of a stem."""
 
-    def read(self, start: int, frames: int) -> Tensor:
-        """float32 (channels, frames)."""
+    def read_into(self, start: int, out: Tensor) -> None:
+        """Write the samples from `start` on into out, float32 (channels, frames)."""
 
 
 @dataclass(frozen=True)
 class FromFile:
-    """A stem in an audio file; a mono file is given on all `channels`."""
+    """A stem in an audio file; a mono file goes to every channel that is asked for."""
 
     header: AudioHeader
-    channels: int
 
-    def read(self, start: int, frames: int) -> Tensor:
-        audio = read_audio(self.header, start, frames)
-        return audio if len(audio) == self.channels else audio.expand(self.channels, -1).clone()
+    def read_into(self, start: int, out: Tensor) -> None:
+        channels, frames = out.shape
+        read_audio(self.header, start, frames, out=out[:self.header.channels])
+        if self.header.channels < channels:
+            out[1:] = out[0]
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,16 @@ class FromTensor:
 
     audio: Tensor
 
-    def read(self, start: int, frames: int) -> Tensor:
-        return self.audio[:, start:start + frames].clone()      # a copy: changing it must not change the track
+    def read_into(self, start: int, out: Tensor) -> None:
+        out.copy_(self.audio[:, start:start + out.shape[1]])
 
 
 @dataclass(frozen=True)
 class Silent:
     """A stem in which nothing sounds."""
 
-    channels: int
-
-    def read(self, start: int, frames: int) -> Tensor:
-        return torch.zeros(self.channels, frames)
+    def read_into(self, start: int, out: Tensor) -> None:
+        out.zero_()
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,12 @@ class SumOf:
 
     parts: Sequence[StemReader]
 
-    def read(self, start: int, frames: int) -> Tensor:
-        total = self.parts[0].read(start, frames)
+    def read_into(self, start: int, out: Tensor) -> None:
+        self.parts[0].read_into(start, out)
         for part in self.parts[1:]:
-            total += part.read(start, frames)
-        return total
+            audio = torch.empty_like(out)
+            part.read_into(start, audio)
+            out += audio
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,20 @@ class Resampled:
     from_rate: int                # Hz
     to_rate: int                  # Hz
 
-    def read(self, start: int, frames: int) -> Tensor:
+    def read_into(self, start: int, out: Tensor) -> None:
+        channels, frames = out.shape
         common = math.gcd(self.from_rate, self.to_rate)
         step_in, step_out = self.from_rate // common, self.to_rate // common     # the grids meet every step
         reach = math.ceil(_LOWPASS_FILTER_WIDTH * step_in / (min(step_in, step_out) * _ROLLOFF)) + 1
         first_step = max(0, start // step_out - math.ceil(reach / step_in))
         first_in = first_step * step_in
         last_in = min(self.frames, math.ceil((start + frames) * step_in / step_out) + reach)
-        audio = torchaudio.functional.resample(self.stem.read(first_in, last_in - first_in), step_in, step_out,
-                                               lowpass_filter_width=_LOWPASS_FILTER_WIDTH, rolloff=_ROLLOFF)
+        audio = torch.empty(channels, last_in - first_in)
+        self.stem.read_into(first_in, audio)
+        audio = torchaudio.functional.resample(audio, step_in, step_out, lowpass_filter_width=_LOWPASS_FILTER_WIDTH,
+                                               rolloff=_ROLLOFF)
         skip = start - first_step * step_out
-        return audio[:, skip:skip + frames].contiguous()
+        out.copy_(audio[:, skip:skip + frames])
 
 
 def resampled_frames(frames: int, from_rate: int, to_rate: int) -> int:
@@ -137,15 +140,21 @@ class StemCache:
         self._keys_given += 1
         return self._keys_given
 
-    def read(self, key: int, stem: StemReader, stem_frames: int, start: int, frames: int) -> Tensor:
-        """Samples of `stem` (stem_frames long), from memory where it is or will be kept under `key`."""
+    def read_into(self, key: int, stem: StemReader, stem_frames: int, start: int, out: Tensor) -> None:
+        """Samples of `stem` (stem_frames long) from `start` on, from memory where it is or will be kept under `key`."""
         kept = self._stems.get(key)
         if kept is None and not self.full:
-            kept = self._keep(key, stem.read(0, stem_frames))
+            whole = torch.empty(len(out), stem_frames)
+            stem.read_into(0, whole)
+            kept = self._keep(key, whole)
         if kept is None:
-            return stem.read(start, frames)
-        piece = kept[:, start:start + frames]
-        return piece / FULL_SCALE_16_BIT if piece.dtype == torch.int16 else piece.clone()
+            stem.read_into(start, out)
+            return
+        piece = kept[:, start:start + out.shape[1]]
+        if piece.dtype == torch.int16:
+            torch.mul(piece, 1 / FULL_SCALE_16_BIT, out=out)
+        else:
+            out.copy_(piece)
 
     def _keep(self, key: int, audio: Tensor) -> Tensor:
         scaled = audio * FULL_SCALE_16_BIT
@@ -170,5 +179,5 @@ class Cached:
     cache: StemCache
     key: int
 
-    def read(self, start: int, frames: int) -> Tensor:
-        return self.cache.read(self.key, self.stem, self.frames, start, frames)
+    def read_into(self, start: int, out: Tensor) -> None:
+        self.cache.read_into(self.key, self.stem, self.frames, start, out)

@@ -19,7 +19,7 @@ from course_lib.paths import data_dir
 
 STEMS = ("drums", "bass", "other", "vocals")
 SIX_STEMS = (*STEMS, "guitar", "piano")
-PARTS_OF_OTHER = ("guitar", "piano")          # stems of their own in the six-stem split, inside `other` in the four-stem one
+PARTS_OF_OTHER = ("guitar", "piano")          # in the four-stem split they belong to `other`
 
 
 class Track:
@@ -53,7 +53,8 @@ class Track:
         audio = {**stems, **({} if mixture is None else {"mixture": mixture})}
         shapes = {stem: tuple(signal.shape) for stem, signal in audio.items()}
         if not stems or len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
-            raise ValueError(f"track {name!r}: stems of shapes {shapes}; expected one or more, all (channels, time) alike")
+            raise ValueError(f"track {name!r}: stems of shapes {shapes}; expected one or more, all alike "
+                             "(channels, time)")
         channels, frames = next(iter(shapes.values()))
         readers = {stem: FromTensor(signal.to(torch.float32)) for stem, signal in audio.items()}
         return cls(name, rate, frames, channels, readers, readers.pop("mixture", None), info)
@@ -78,11 +79,18 @@ class Track:
     __getitem__ = stem
 
     def read(self, stem: str, start: int = 0, frames: int | None = None) -> Tensor:
-        """Samples `start` to `start + frames` of a stem or of "mixture" (frames=None: to the end), (channels, frames)."""
-        frames = self.frames - start if frames is None else frames
-        if start < 0 or frames < 0 or start + frames > self.frames:
-            raise ValueError(f"track {self.name!r}: samples {start} to {start + frames} asked; it has {self.frames}")
-        return self._reader(stem).read(self.first_frame + start, frames)
+        """Samples `start` to `start + frames` (None: to the end) of a stem or of "mixture", (channels, frames)."""
+        audio = torch.empty(self.channels, self.frames - start if frames is None else frames)
+        self.read_into(audio, stem, start)
+        return audio
+
+    def read_into(self, out: Tensor, stem: str, start: int = 0) -> None:
+        """Write the samples of a stem from `start` on into out, float32 (channels, frames)."""
+        channels, frames = out.shape
+        if channels != self.channels or start < 0 or start + frames > self.frames:
+            raise ValueError(f"track {self.name!r} has {self.channels} channels and {self.frames} samples; samples "
+                             f"{start} to {start + frames} on {channels} channels are not among them")
+        self._reader(stem).read_into(self.first_frame + start, out)
 
     def _reader(self, stem: str) -> StemReader:
         if stem == "mixture":
@@ -100,8 +108,8 @@ class Track:
         """
         frames = self.frames - start if frames is None else frames
         sources = torch.empty(len(stems), self.channels, frames)
-        for index, stem in enumerate(stems):
-            sources[index] = self.read(stem, start, frames)
+        for source, stem in zip(sources, stems):
+            self.read_into(source, stem, start)
         if "other" in stems:
             for part in PARTS_OF_OTHER:
                 if part in stems:
@@ -117,7 +125,7 @@ class Track:
         frames = self.frames - first if seconds is None else round(seconds * self.rate)
         if first < 0 or frames < 1 or first + frames > self.frames:
             asked = f"from {start} s to " + ("the end" if seconds is None else f"{start + seconds} s")
-            raise ValueError(f"track {self.name!r} lasts {self.seconds:.3f} s; an excerpt {asked} does not lie inside it")
+            raise ValueError(f"track {self.name!r} lasts {self.seconds:.3f} s; an excerpt {asked} is not inside it")
         return Track(self.name, self.rate, frames, self.channels, self._readers, self._mixture, self.info,
                      self.first_frame + first)
 
@@ -128,7 +136,8 @@ class Track:
         if rate < 1:
             raise ValueError(f"rate is {rate}; expected a sampling rate in Hz, for example 16000")
         if self.first_frame:
-            raise ValueError(f"track {self.name!r} is an excerpt; resample the whole track first, then take the excerpt")
+            raise ValueError(f"track {self.name!r} is an excerpt; resample the whole track first, then take "
+                             "the excerpt")
         return self._with_readers(lambda stem: Resampled(stem, self.frames, self.rate, rate), rate,
                                   resampled_frames(self.frames, self.rate, rate))
 
@@ -233,7 +242,7 @@ def read_own_song(folder: str | Path, *, missing: str = "error", cut_to_shortest
 
 def read_song_folder(folder: str | Path, *, other: str = "whole", required: Sequence[str] = (), missing: str = "error",
                      cut_to_shortest: bool = False, channels: int | None = None) -> Track:
-    """A folder in the layout of MUSDB18-HQ (`mixture.wav`, `drums.wav`, ...), with `song.json` as info where there is one.
+    """A folder in the layout of MUSDB18-HQ: `mixture.wav`, `drums.wav`, ..., and maybe `song.json`, which becomes info.
 
     other: "whole": the file includes guitar and piano (the band), "rest": it does not.
     required: files that must be there, beside what the mixture needs. missing: "error", or "silence" for stems that
@@ -245,10 +254,10 @@ def read_song_folder(folder: str | Path, *, other: str = "whole", required: Sequ
         raise ValueError(f'missing is {missing!r}; expected "error" or "silence"')
     headers = {stem: read_header(path) for stem, path in audio_files_of(folder).items()}
     rate, frames, channels = common_format(headers.values(), folder, cut_to_shortest, channels)
-    readers: dict[str, StemReader] = {stem: FromFile(header, channels) for stem, header in headers.items()}
+    readers: dict[str, StemReader] = {stem: FromFile(header) for stem, header in headers.items()}
     absent = [stem for stem in STEMS if stem not in readers]
     if missing == "silence":
-        readers.update({stem: Silent(channels) for stem in absent})
+        readers.update({stem: Silent() for stem in absent})
     needed = [*required, *(() if "mixture" in readers else STEMS)]
     _require(folder, needed, readers)
     if "mixture" not in readers and (unknown := sorted(set(readers) - set(SIX_STEMS))):
@@ -329,8 +338,8 @@ def common_format(headers: Sequence[AudioHeader], folder: Path, cut_to_shortest:
     widest = channels or max(header.channels for header in headers)
     for header in headers:
         if header.rate != first.rate:
-            raise ValueError(f"{header.path}: {header.rate} Hz, but {first.path.name} has {first.rate} Hz; all files of "
-                             "a song must have one rate. Export them alike (the course never resamples unasked)")
+            raise ValueError(f"{header.path}: {header.rate} Hz, but {first.path.name} has {first.rate} Hz; all files "
+                             "of a song must have one rate. Export them alike (nothing is resampled unasked)")
         if header.frames != first.frames and not cut_to_shortest:
             raise ValueError(f"{header.path}: {header.frames} samples, but {first.path.name} has {first.frames}; all "
                              "files of a song must be of one length. One may be truncated; if they only differ at the "

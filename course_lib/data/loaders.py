@@ -1,0 +1,207 @@
+"""Training chunks: short pieces of songs, drawn at random but repeatably, and batches of them.
+
+Chunk i is a pure function of the seed and i. It does not matter how many worker processes prepare the chunks, in which
+order, or where an interrupted training goes on.
+"""
+
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from course_lib.data.augmentation import Augmentation
+from course_lib.data.tracks import PARTS_OF_OTHER, STEMS, Track
+
+Augment = Callable[[Tensor, Generator], Tensor]
+
+
+class Place(NamedTuple):
+    """Where a source of a chunk comes from."""
+
+    track: int                    # index into the tracks
+    start: int                    # its first sample there
+
+
+def chunk_generator(seed: int, *numbers: int) -> Generator:
+    """A generator whose draws depend on the seed and these numbers alone; neighbouring numbers share nothing."""
+    state = np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(state))
+
+
+class RandomChunks(Dataset):
+    """`length` chunks of `seconds` seconds from random places of random tracks: chunk i is (sources, channels, time).
+
+    Every chunk takes a track (all are equally likely) and a place in it (all equally likely); the mixture is
+    `chunk.sum(0)`. A chunk may be silent, in one source or in all: songs have such places too, and losses must cope.
+
+    tracks: of one sampling rate and channel count, none shorter than a chunk. seed: >= 0. stems: the order of the
+    sources. augment: called with (sources, generator) on every chunk, for example `Augmentation()`; None: as recorded.
+    Raises ValueError for tracks that do not fit together or lack a stem.
+    """
+
+    def __init__(self, tracks: Sequence[Track], seconds: float, length: int, seed: int,
+                 stems: Sequence[str] = STEMS, augment: Augment | None = None):
+        _check_tracks(tracks, seconds, stems)
+        if length < 1 or seed < 0:
+            raise ValueError(f"length is {length} and seed {seed}; expected at least one chunk and a seed >= 0")
+        self.tracks, self.stems, self.augment = list(tracks), tuple(stems), augment
+        self.rate, self.channels = tracks[0].rate, tracks[0].channels
+        self.frames = round(seconds * self.rate)
+        self.length, self.seed = length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Tensor:
+        """A whole batch (batch, sources, channels, time), read straight into its place."""
+        batch = _empty(len(indices), len(self.stems), self.channels, self.frames)
+        for chunk, index in zip(batch, indices):
+            self._fill(chunk, index)
+        return batch
+
+    def places(self, index: int) -> list[Place]:
+        """Where chunk `index` takes each of its sources from, in the order of `stems`."""
+        generator = self._generator(index)
+        return [self._draw_place(_integer(len(self.tracks), generator), generator)] * len(self.stems)
+
+    def _generator(self, index: int, purpose: int = 0) -> Generator:
+        return chunk_generator(self.seed, purpose, index)
+
+    def _draw_place(self, track: int, generator: Generator) -> Place:
+        return Place(track, _integer(self.tracks[track].frames - self.frames + 1, generator))
+
+    def _fill(self, chunk: Tensor, index: int) -> Tensor:
+        """Write chunk `index` into `chunk` (sources, channels, time)."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"chunk {index} asked; there are {self.length}, counted from 0")
+        places = self.places(index)
+        for source, stem, place in zip(chunk, self.stems, places):
+            self.tracks[place.track].read_into(source, stem, place.start)
+        self._take_parts_out_of_other(chunk, places)
+        if self.augment is not None:
+            augmented = self.augment(chunk, self._generator(index, purpose=1))
+            if augmented is not chunk:                 # `Augmentation` works in place
+                chunk.copy_(augmented)
+        return chunk
+
+    def _take_parts_out_of_other(self, chunk: Tensor, places: list[Place]) -> None:
+        """In the six-stem reading `other` is without the guitar and piano that sounded with it."""
+        if "other" not in self.stems:
+            return
+        other = self.stems.index("other")
+        for part in PARTS_OF_OTHER:
+            if part in self.stems:
+                chunk[other] -= self.tracks[places[other].track].read(part, places[other].start, self.frames)
+
+
+class Remix(RandomChunks):
+    """Chunks in which every source comes from another song, augmented: songs that were never played together.
+
+    As in Demucs' training, chunks come in groups: a group takes as many songs, and from each one place; every chunk of
+    the group then takes each of its sources from another of them, so that each source is used once.
+
+    group: chunks in a group, at least as many as there are stems and at most as many as there are tracks.
+    augment: by default gain 0.25 to 1.25, polarity and channels flipped in half of the cases; None: only the remix.
+    Other arguments, shapes and errors: `RandomChunks`.
+    """
+
+    def __init__(self, tracks: Sequence[Track], seconds: float, length: int, seed: int,
+                 stems: Sequence[str] = STEMS, group: int = 4, augment: Augment | None = Augmentation()):
+        super().__init__(tracks, seconds, length, seed, stems, augment)
+        if not len(stems) <= group <= len(tracks):
+            raise ValueError(f"group is {group}; for {len(stems)} stems, each from another song, and {len(tracks)} tracks "
+                             f"it must lie in {len(stems)}..{len(tracks)}. Pass more tracks or fewer stems")
+        self.group = group
+
+    def places(self, index: int) -> list[Place]:
+        generator = self._generator(index // self.group)
+        songs = torch.randperm(len(self.tracks), generator=generator)[:self.group].tolist()
+        group = [self._draw_place(song, generator) for song in songs]
+        shifts = torch.randperm(self.group, generator=generator)[:len(self.stems)].tolist()
+        return [group[(index + shift) % self.group] for shift in shifts]
+
+
+def batches(dataset: RandomChunks, batch_size: int, workers: int = 0, start: int = 0, context: str | None = None,
+            pin_memory: bool = False) -> DataLoader:
+    """The chunks in order, as batches (batch, sources, channels, time); an incomplete last batch is left out.
+
+    workers: processes that prepare batches ahead (0: this one does). start: the first batch, so that an interrupted
+    training goes on where it stopped: batch k is the same whatever the workers and wherever it starts.
+    context: how workers are started, "fork", "spawn" or "forkserver" (None: the platform's way).
+    pin_memory: page-locked batches, for faster copies to a GPU.
+    Draws nothing from torch's global generator. Raises ValueError when there is no batch left to give.
+    """
+    order = BatchesInOrder(len(dataset), batch_size, start)
+    if workers == 0:
+        context = None
+    elif context is not None and context not in multiprocessing.get_all_start_methods():
+        raise ValueError(f"context is {context!r}; this platform has {multiprocessing.get_all_start_methods()}")
+    return DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=_as_it_is,
+                      multiprocessing_context=context, pin_memory=pin_memory,
+                      generator=Generator().manual_seed(0))      # only seeds the workers, whose global draws are not used
+
+
+class BatchesInOrder(Sampler):
+    """Indices 0, 1, 2, ... of a data set in whole batches, from batch `start` on."""
+
+    def __init__(self, length: int, batch_size: int, start: int = 0):
+        count = length // batch_size if batch_size > 0 else 0
+        if not 0 <= start < count:
+            raise ValueError(f"batch_size is {batch_size} and start {start}: {length} chunks make {count} whole batches; "
+                             "expected at least one batch from start on")
+        self.batch_size, self.start, self.count = batch_size, start, count
+
+    def __len__(self) -> int:
+        return self.count - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.start, self.count):
+            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
+
+
+def _empty(*shape: int) -> Tensor:
+    """An uninitialised float32 tensor, in shared memory where a worker process has to hand it on.
+
+    A batch holds tens of megabytes, and the first touch of its memory pages costs more than reading the audio. NumPy
+    asks the system for huge pages, which torch does not: five times faster on Linux.
+    """
+    if get_worker_info() is None:
+        return torch.from_numpy(np.empty(shape, dtype=np.float32))
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))      # as torch's own collate function does
+    return torch.empty(0).set_(storage, 0, shape)
+
+
+def _as_it_is(batch: Tensor) -> Tensor:
+    """`__getitems__` has already put the batch together."""
+    return batch
+
+
+def _integer(high: int, generator: Generator) -> int:
+    """Uniform in 0..high-1."""
+    return int(torch.randint(high, (), generator=generator))
+
+
+def _check_tracks(tracks: Sequence[Track], seconds: float, stems: Sequence[str]) -> None:
+    if not tracks or not stems:
+        raise ValueError(f"{len(tracks)} tracks and {len(stems)} stems given; expected at least one of each")
+    first = tracks[0]
+    frames = round(seconds * first.rate)
+    if frames < 1:
+        raise ValueError(f"seconds is {seconds}; expected a positive length of chunks")
+    for track in tracks:
+        if (track.rate, track.channels) != (first.rate, first.channels):
+            raise ValueError(f"track {track.name!r} has {track.rate} Hz and {track.channels} channels, {first.name!r} "
+                             f"{first.rate} Hz and {first.channels}; open all with the same rate= and channels")
+        if track.frames < frames:
+            raise ValueError(f"track {track.name!r} lasts {track.seconds:.2f} s, less than a chunk of {seconds} s; "
+                             "leave it out or ask for shorter chunks")
+        if absent := [stem for stem in stems if stem not in track.stems]:
+            raise ValueError(f"track {track.name!r} has no {', '.join(absent)}; it has {', '.join(track.stems)}")
