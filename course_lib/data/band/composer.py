@@ -46,8 +46,7 @@ def compose(seed: int, seconds: float = 20.0, style: str | None = None) -> Song:
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more")
-    if not (math.isfinite(seconds) and seconds >= SHORTEST_SONG):
-        raise ValueError(f"seconds is {seconds!r}; a song takes at least {SHORTEST_SONG:g} seconds")
+    check_seconds(seconds)
     if style is not None and style not in STYLES:
         raise ValueError(f"style is {style!r}; expected one of {', '.join(STYLES)}")
     name = style or list(STYLES)[seed % len(STYLES)]
@@ -57,6 +56,12 @@ def compose(seed: int, seconds: float = 20.0, style: str | None = None) -> Song:
         if min(sounding_seconds(song).values()) >= LEAST_SOUNDING * seconds:
             return song
     raise RuntimeError(f"no song with four sounding stems in {ATTEMPTS} attempts (seed {seed}, {seconds:g} s, {name})")
+
+
+def check_seconds(seconds: float) -> None:
+    """ValueError unless `seconds` is a length that a song can have."""
+    if not (math.isfinite(seconds) and seconds >= SHORTEST_SONG):
+        raise ValueError(f"seconds is {seconds!r}; expected a song's length, {SHORTEST_SONG:g} seconds or more")
 
 
 def sounding_seconds(song: Song) -> dict[str, float]:
@@ -131,8 +136,8 @@ class LeadSheet:
         return self.sections[min(self.bars - 1, int(onset / self.bar_seconds))]
 
     def beats(self) -> list[float]:
-        """Onsets of all beats within the song, in seconds."""
-        return [index * 60.0 / self.bpm for index in range(math.ceil(self.seconds * self.bpm / 60.0 - 1e-9))]
+        """Onsets of all beats within the song, in seconds, to the microsecond."""
+        return [round(index * 60.0 / self.bpm, 6) for index in range(math.ceil(self.seconds * self.bpm / 60.0 - 1e-9))]
 
     def downbeats(self) -> list[float]:
         """Onsets of the bars within the song, in seconds."""
@@ -172,7 +177,8 @@ def draw_lead_sheet(style: Style, seconds: float, rng: np.random.Generator) -> L
 class PartWriter:
     """Collects one player's notes: from the grid of bars and steps to seconds, with swing and human timing."""
 
-    def __init__(self, sheet: LeadSheet, rng: np.random.Generator, spread: float, delay: float = 0.0, swings: bool = True):
+    def __init__(self, sheet: LeadSheet, rng: np.random.Generator, spread: float, delay: float = 0.0,
+                 swings: bool = True):
         """spread: standard deviation of the player's timing in seconds; delay: how far behind the beat, in seconds."""
         self.sheet, self.rng, self.spread, self.delay = sheet, rng, spread, delay
         self.swing = sheet.style.swing if swings else 0.0
@@ -239,7 +245,7 @@ def write_bass(sheet: LeadSheet, rng: np.random.Generator) -> Part:
     """One of the style's bass figures on the chords, in a register of its own; it may rest in the intro."""
     writer = PartWriter(sheet, rng, spread=0.005, delay=0.003)
     figure = BASS_FIGURES[_choose(sheet.style.bass_figures, rng)]
-    centre = int(rng.integers(33, 40))
+    centre = int(rng.integers(36, 41))          # so that no note lies below the bass guitar's low E, MIDI 28
     for bar in range(sheet.bars):
         if sheet.sections[bar] == "I" and rng.random() < 0.4:
             continue
@@ -256,7 +262,8 @@ def _bass_bar(sheet: LeadSheet, bar: int, centre: int, rng: np.random.Generator)
     root = nearest_pitch(root_class, centre)
     next_root = nearest_pitch(sheet.chord(min(bar + 1, sheet.bars - 1))[0], centre)
     approach = next_root + _choose((-1, 1, -2, 2), rng)
-    return BassBar(root, root + (third_class - root_class) % 12, root + (fifth_class - root_class) % 12, next_root, approach)
+    third, fifth = root + (third_class - root_class) % 12, root + (fifth_class - root_class) % 12
+    return BassBar(root, third, fifth, next_root, approach)
 
 
 # ---- harmony -------------------------------------------------------------------------------------------------------
@@ -437,6 +444,6 @@ def _one_at_a_time(notes: list[Note]) -> list[Note]:
 
 
 def _within(notes: list[Note], seconds: float) -> list[Note]:
-    """Notes in order that begin within the song, ended where it ends."""
-    return [note._replace(duration=min(note.duration, seconds - note.onset))
+    """Notes in order that begin within the song, ended where it ends; times to the microsecond."""
+    return [note._replace(onset=round(note.onset, 6), duration=round(min(note.duration, seconds - note.onset), 6))
             for note in sorted(notes) if note.onset <= seconds - SHORTEST_NOTE]

@@ -94,7 +94,8 @@ def bass_octaves(bar: BassBar, rng: np.random.Generator) -> list[BassNote]:
 def bass_off_beat(bar: BassBar, rng: np.random.Generator) -> list[BassNote]:
     """Between the kicks of a four-on-the-floor beat."""
     octaves = [12 if rng.random() < 0.15 else 0 for _ in range(4)]
-    return [BassNote(step, 1.7, bar.root + up) for step, up in zip((2, 6, 10, 14), octaves)] + [BassNote(15, 0.8, bar.root)]
+    between = [BassNote(step, 1.7, bar.root + up) for step, up in zip((2, 6, 10, 14), octaves)]
+    return between + [BassNote(15, 0.8, bar.root)]
 
 
 def bass_dub(bar: BassBar, rng: np.random.Generator) -> list[BassNote]:
@@ -106,12 +107,14 @@ def bass_dub(bar: BassBar, rng: np.random.Generator) -> list[BassNote]:
 
 def bass_bossa(bar: BassBar, rng: np.random.Generator) -> list[BassNote]:
     """Root and fifth, the next root anticipated."""
-    return [BassNote(0, 5, bar.root), BassNote(6, 1.6, bar.fifth), BassNote(8, 5, bar.fifth), BassNote(14, 1.6, bar.next_root)]
+    return [BassNote(0, 5, bar.root), BassNote(6, 1.6, bar.fifth), BassNote(8, 5, bar.fifth),
+            BassNote(14, 1.6, bar.next_root)]
 
 
 def bass_walking(bar: BassBar, rng: np.random.Generator) -> list[BassNote]:
     """Quarters through the chord that lead into the next one."""
-    return [BassNote(0, 3.8, bar.root), BassNote(4, 3.8, bar.third), BassNote(8, 3.8, bar.fifth), BassNote(12, 3.8, bar.approach)]
+    return [BassNote(0, 3.8, bar.root), BassNote(4, 3.8, bar.third), BassNote(8, 3.8, bar.fifth),
+            BassNote(12, 3.8, bar.approach)]
 
 
 BASS_FIGURES = {
@@ -153,7 +156,8 @@ def comp_held_power(bar: CompBar, variant: int) -> list[Strike]:
 def comp_strum(bar: CompBar, variant: int) -> list[Strike]:
     """Folk strumming: down on the beats, up between them without the lowest string."""
     low = (bar.bass_root + 12,) if bar.bass_root + 12 < bar.voicing[0] else ()
-    return [Strike(step, 2.2, bar.voicing if up else low + bar.voicing, 70 if up else 86, 0.014, up) for step, up in STRUM_STEPS]
+    return [Strike(step, 2.2, bar.voicing if up else low + bar.voicing, 70 if up else 86, 0.014, up)
+            for step, up in STRUM_STEPS]
 
 
 def comp_power_eighths(bar: CompBar, variant: int) -> list[Strike]:

@@ -32,7 +32,8 @@ PROGRAM_TAGS = {
     4: "electric piano", 5: "electric piano", 6: "harpsichord", 7: "clavinet", 21: "accordion", 22: "harmonica",
     23: "accordion", 46: "harp", 47: "timpani", 105: "banjo", 109: "bagpipe", 110: "strings", 111: "reeds",
 }
-BASS_TAGS = {32: "acoustic bass", 43: "acoustic bass", 38: "synth bass", 39: "synth bass", 81: "synth bass", 87: "synth bass"}
+BASS_TAGS = {32: "acoustic bass", 43: "acoustic bass",
+             38: "synth bass", 39: "synth bass", 81: "synth bass", 87: "synth bass"}
 DISTORTED_GUITAR_PROGRAMS = (29, 30)
 
 
@@ -70,7 +71,8 @@ STYLES = {
         tempo=(90, 128), modes=("major", "major", "minor"), kits=(STANDARD_KIT, ROOM_KIT, ELECTRONIC_KIT),
         drums=(
             {KICK: "x.......x.x.....", SNARE: "....x.......x...", CLOSED_HAT: "x.x.x.x.x.x.x.x."},
-            {KICK: "x..x....x.x.....", SNARE: "....x.......x...", CLAP: "....x.......x...", CLOSED_HAT: "xoxoxoxoxoxoxoxo"},
+            {KICK: "x..x....x.x.....", SNARE: "....x.......x...",
+             CLAP: "....x.......x...", CLOSED_HAT: "xoxoxoxoxoxoxoxo"},
             {KICK: "x...x...x...x...", SNARE: "....x.......x...", CLOSED_HAT: "..x...x...x...x."},
         ),
         bass_figures=("root", "eighths", "syncopated"), comp_figures=("strum", "arpeggio", "block"),
@@ -97,23 +99,28 @@ STYLES = {
     "disco": Style(
         tempo=(112, 126), modes=("minor", "dorian", "major"), kits=(STANDARD_KIT, ELECTRONIC_KIT), sevenths=True,
         drums=(
-            {KICK: "x...x...x...x...", SNARE: "....x.......x...", OPEN_HAT: "..x...x...x...x.", CLOSED_HAT: "x.ox.xoxx.ox.xox"},
+            {KICK: "x...x...x...x...", SNARE: "....x.......x...",
+             OPEN_HAT: "..x...x...x...x.", CLOSED_HAT: "x.ox.xoxx.ox.xox"},
             {KICK: "x...x...x...x...", CLAP: "....x.......x...", OPEN_HAT: "..x...x...x...x."},
         ),
         bass_figures=("octaves",), comp_figures=("scratch", "stab", "block"),
         bass=(33, 38, 39), comp=(27, 0, 4), pad=(48, 50, 51), lead=(61, 62, 81),
     ),
     "house": Style(
-        tempo=(118, 130), modes=("minor", "minor", "dorian"), kits=(ELECTRONIC_KIT, TR808_KIT), swing=0.04, sevenths=True,
+        tempo=(118, 130), modes=("minor", "minor", "dorian"), kits=(ELECTRONIC_KIT, TR808_KIT),
+        swing=0.04, sevenths=True,
         drums=(
-            {KICK: "x...x...x...x...", CLAP: "....x.......x...", OPEN_HAT: "..x...x...x...x.", CLOSED_HAT: "oooooooooooooooo"},
-            {KICK: "x...x...x...x..2", CLAP: "....x.......x..2", CLOSED_HAT: "..x...x...x...x.", MARACAS: "xoxxoxxoxoxxoxxo"},
+            {KICK: "x...x...x...x...", CLAP: "....x.......x...",
+             OPEN_HAT: "..x...x...x...x.", CLOSED_HAT: "oooooooooooooooo"},
+            {KICK: "x...x...x...x..2", CLAP: "....x.......x..2",
+             CLOSED_HAT: "..x...x...x...x.", MARACAS: "xoxxoxxoxoxxoxxo"},
         ),
         bass_figures=("off-beat", "syncopated"), comp_figures=("stab", "sixteenth arpeggio"),
         bass=(38, 39, 87), comp=(4, 90, 81, 0), pad=(89, 50, 94, 95), lead=(80, 81, 11),
     ),
     "hiphop": Style(
-        tempo=(76, 98), modes=("minor", "dorian"), kits=(ELECTRONIC_KIT, TR808_KIT, STANDARD_KIT), swing=0.12, sevenths=True,
+        tempo=(76, 98), modes=("minor", "dorian"), kits=(ELECTRONIC_KIT, TR808_KIT, STANDARD_KIT),
+        swing=0.12, sevenths=True,
         drums=(
             {KICK: "x..x......x..3..", SNARE: "....x.......x...", CLOSED_HAT: "x.x.x.x.x.x.x.x."},
             {KICK: "x.....xx..x.....", CLAP: "....x.......x...", CLOSED_HAT: "x.xxx.x.x.x.xxxx"},
@@ -137,8 +144,10 @@ STYLES = {
         bass=(32, 35), comp=(24, 0, 26), pad=(49, 89, 4), lead=(73, 65, 66, 11, 24),
     ),
     "swing": Style(
-        tempo=(120, 180), modes=("dorian", "major"), kits=(JAZZ_KIT, BRUSH_KIT), swing=0.6, swung_steps=2, sevenths=True,
-        drums=({RIDE: "x...x.x.x...x.x.", PEDAL_HAT: "....x.......x...", KICK: "3..2..3...2...3.", SNARE: "...2..2....3..2."},),
+        tempo=(120, 180), modes=("dorian", "major"), kits=(JAZZ_KIT, BRUSH_KIT),
+        swing=0.6, swung_steps=2, sevenths=True,
+        drums=({RIDE: "x...x.x.x...x.x.", PEDAL_HAT: "....x.......x...",
+                KICK: "3..2..3...2...3.", SNARE: "...2..2....3..2."},),
         bass_figures=("walking",), comp_figures=("charleston",),
         bass=(32, 43), comp=(0, 26, 11), pad=(61, 49, 16), lead=(65, 66, 56, 59, 71),
     ),
