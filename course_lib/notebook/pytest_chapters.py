@@ -2,8 +2,8 @@
 
 It is nbval with three things changed: the comparison is the course's own (`course_lib.notebook.comparison`: numbers
 within a small tolerance, sounds and pictures by their presence), a kernel that dies is noticed at once instead of at the
-time limit, and kernels run this very Python with the variables of `course run`. pyproject.toml loads it for every
-`pytest`; assignments are left to their own tests.
+time limit, and kernels run this very Python, as `course run` runs them. pyproject.toml loads it for every `pytest`;
+assignments are left to their own tests.
 """
 
 import os
@@ -19,6 +19,7 @@ from course_lib.notebook.comparison import differences
 from course_lib.notebook.run import kernel_environment
 
 SKIPPED_FOLDERS = {"assignments", ".ipynb_checkpoints"}
+CAPTURED_MESSAGES = {"stream", "display_data", "execute_result", "update_display_data", "clear_output"}
 SECONDS_BETWEEN_LOOKS = 2.0       # how soon a dead kernel is noticed
 
 
@@ -31,6 +32,10 @@ class WatchedKernel(RunningKernel):
             env=kernel_environment(), stderr=open(os.devnull, "w"),       # what a library says beside the notebook
         )
         self._ensure_iopub_up()
+
+    def execute_cell_input(self, cell_input, allow_stdin=None):
+        """Send a cell. Into the history, as a notebook does: without it IPython does not see a closing semicolon."""
+        return self.kc.execute(cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
 
     def await_reply(self, msg_id, timeout=None):
         """Wait for the reply to `msg_id`: queue.Empty after `timeout` seconds, RuntimeError where the kernel died."""
@@ -50,7 +55,27 @@ class ChapterFile(IPyNbFile):
     """A chapter; its code cells are the tests."""
 
     def setup(self):
+        self.captured_by_widget = {}          # comm id of an Output widget -> id of the request whose outputs it takes
         self.kernel = WatchedKernel(self.path.parent, self.config.option.nbval_kernel_startup_timeout)
+
+    def get_kernel_message(self, timeout=None, stream="iopub"):
+        """The kernel's next message, but for what an Output widget (`interact`, for one) shows in its own area.
+
+        A notebook file holds none of that: it belongs to the widget's state, not to the cell's outputs.
+        """
+        while True:
+            message = super().get_kernel_message(timeout=timeout, stream=stream)
+            self._note_captures(message)
+            captured = message["parent_header"].get("msg_id") in self.captured_by_widget.values()
+            if not (captured and message["msg_type"] in CAPTURED_MESSAGES):
+                return message
+
+    def _note_captures(self, message):
+        """Follow which requests' outputs the Output widgets claim: they say so in their state's `msg_id`."""
+        if message["msg_type"] in ("comm_open", "comm_msg"):
+            state = message["content"]["data"].get("state", {})
+            if "msg_id" in state:
+                self.captured_by_widget[message["content"]["comm_id"]] = state["msg_id"] or None
 
     def collect(self):
         for cell in super().collect():
