@@ -10,13 +10,14 @@ mixture is exactly the sum of the stems.
 """
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from course_lib.data.band.effects import (
-    REFERENCE_LEVEL, Rooms, active_level, at_level, band_pass, chorus, collapse, compressor_gain, decibels,
-    double_track, echo, equalise, excite, fade_out, high_pass, high_shelf, impulse_response, limiter_gain, pan,
+    REFERENCE_LEVEL, Reverb, active_level, at_level, band_pass, chorus, compressor_gain, decibels,
+    double_track, echo, equalise, excite, high_pass, high_shelf, impulse_response, limiter_gain, pan,
     peaking, saturate, width)
 from course_lib.data.band.sampler import DRUM_BANK, SoundFont, default_soundfont
 from course_lib.data.band.song import Note, Part, Song
@@ -24,11 +25,14 @@ from course_lib.data.band.voice import Singer, sing
 
 STEMS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # guitar + piano + rest = the stem "other"
 OTHER = ("guitar", "piano", "rest")
+REFERENCE_MIX = 0.2                 # active level of the mixture before the master's compressor
 PEAK = 0.98                         # the mixture stays below
 SUBSONIC = 25.0                     # Hz: what lies below is offset and rumble
 FADE_OUT = 0.012                    # seconds: sounds cut at the song's end do not click
 STEM_LEVELS = {"drums": (0.5, 2.0), "bass": (-1.0, 2.0), "other": (-0.7, 2.0), "vocals": (-0.7, 2.0)}   # dB: mean, spread
 ROLE_LEVELS = {"comp": 0.0, "pad": -5.0, "lead": -1.0}              # dB, within the stem "other"
+HALL_SHARE = 0.5                    # of the stems are in the hall, the others in the plate
+ROLE_REVERB = {"pad": 1.3, "drums": 0.6, "bass": 0.0}               # send to the rooms re other parts
 BACKING_LEVEL = -7.0                # dB of a backing voice re the lead voice
 TRACTS = (0.92, 1.0, 1.12)          # formants of the low, middle and high voice re an average adult
 DISTORTED = (29, 30)                # General MIDI overdriven and distorted guitar: always through an amplifier
@@ -55,13 +59,13 @@ def mix(song: Song, rate: int = 44100, soundfont: Path | None = None) -> dict[st
     rng = np.random.default_rng([song.seed, 1])
     hall = impulse_response(rng, rate, rng.uniform(0.8, 2.6), 1.5, rng.uniform(0.01, 0.04))
     plate = impulse_response(rng, rate, rng.uniform(0.25, 0.8), 0.6, 0.004)
-    rooms = Rooms([plate, hall], length)
-    stems = {}
-    for stem in STEMS:
-        members = [(i, part) for i, part in enumerate(song.parts) if _stem_of(part) == stem and part.notes]
-        stems[stem] = _mix_stem(members, song, rate, soundfont, rooms)
+    rooms = Reverb(plate, length), Reverb(hall, length)
+    members = {stem: [(i, part) for i, part in enumerate(song.parts) if _stem_of(part) == stem and part.notes]
+               for stem in STEMS}
+    stems = {stem: _mix_stem(parts, song, rate, soundfont, rooms) for stem, parts in members.items() if parts}
     _balance(stems, rng)
-    return _master(stems, rate, rng)
+    stems = _master(stems, rate, rng)
+    return {stem: stems[stem] if stem in stems else np.zeros((2, length), np.float32) for stem in STEMS}
 
 
 def render_part(part: Part, song: Song, rate: int = 44100, soundfont: Path | None = None, index: int = 0) -> np.ndarray:
@@ -76,7 +80,7 @@ def render_part(part: Part, song: Song, rate: int = 44100, soundfont: Path | Non
     font = _font(Path(soundfont or default_soundfont()), rate)
     if part.stem == "drums":
         return _record_drums(part, song, rate, font, rng)
-    dry = collapse(font.render(part.notes, part.program, song.seconds, tuning=rng.normal(0, 4)))
+    dry = font.render(part.notes, part.program, song.seconds, tuning=rng.normal(0, 4))
     record = _record_bass if part.stem == "bass" else _record_instrument
     return at_level(record(at_level(dry), part, rate, rng))
 
@@ -154,23 +158,21 @@ def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) 
 # ---- mixing --------------------------------------------------------------------------------------------------------------
 
 def _mix_stem(members: list[tuple[int, Part]], song: Song, rate: int, soundfont: Path | None,
-              rooms: Rooms) -> np.ndarray:
-    """Place the parts of one stem and add their rooms: (2, time). members: (place in the song, part)."""
-    out = np.zeros((2, rooms.length), np.float32)
-    sends = np.zeros((2, rooms.length), np.float32)                 # to the plate, to the hall
+              rooms: tuple[Reverb, Reverb]) -> np.ndarray:
+    """Place the parts of one stem and add the room they share: (2, time). members: (place in the song, part)."""
+    rng = np.random.default_rng([song.seed, 3, members[0][0]])
+    room, amount = rooms[int(rng.random() < HALL_SHARE)], rng.uniform(0.1, 0.45)
+    out, send = None, np.zeros(rooms[0].length, np.float32)
     for index, part in members:
-        rng = np.random.default_rng([song.seed, 3, index])
+        rng = np.random.default_rng([song.seed, 4, index])
         y = render_part(part, song, rate, soundfont, index)
-        y = pan(y, float(np.clip(rng.normal(0, 0.45), -1, 1)) if part.stem == "other" else 0.0)
-        y *= decibels(_part_level(part, rng))
+        y = pan(y * decibels(_part_level(part, rng)), rng.normal(0, 0.45) if part.stem == "other" else 0.0)
         if part.stem == "vocals" and rng.random() < 0.35:
             y = echo(y, 60 / song.bpm * rng.choice([0.5, 0.75, 1.0]), rate)
-        middle = (y[0] + y[1]) / 2
-        for send, amount in zip(sends, _room_amounts(part, rng)):
-            send += middle * np.float32(amount)
-        out += y
-    if sends.any():
-        out += rooms.reverberate(list(sends))
+        send += (y[0] + y[1]) * np.float32(0.5 * amount * ROLE_REVERB.get(part.role, 1.0) * rng.uniform(0.5, 1.5))
+        out = y if out is None else out + y
+    if send.any():
+        out += room(send)
     return out
 
 
@@ -181,46 +183,57 @@ def _part_level(part: Part, rng: np.random.Generator) -> float:
     return BACKING_LEVEL if part.role == "backing" else 0.0
 
 
-def _room_amounts(part: Part, rng: np.random.Generator) -> tuple[float, float]:
-    """How much of a part goes to the plate and to the hall; a bass stays dry, a pad swims."""
-    plate, hall = rng.uniform(0.05, 0.35), rng.uniform(0.03, 0.4)
-    if part.stem == "bass":
-        return 0.0, 0.0
-    return plate, hall * {"pad": 1.3, "drums": 0.5}.get(part.role, 1.0)
-
-
 def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     """Bring the stems to their levels, in place; guitar, piano and rest keep theirs to one another."""
     groups = {"drums": ("drums",), "bass": ("bass",), "other": OTHER, "vocals": ("vocals",)}
     for group, names in groups.items():
         mean, spread = STEM_LEVELS[group]
-        level = active_level(sum(stems[name] for name in names))
-        gain = decibels(mean + rng.normal(0, spread)) * np.float32(REFERENCE_LEVEL / max(level, 1e-9))
-        for name in names:
-            stems[name] *= gain
+        playing = [name for name in names if name in stems]
+        loudness = mean + rng.normal(0, spread)
+        if playing:
+            level = active_level(_total(stems[name] for name in playing))
+            for name in playing:
+                stems[name] *= decibels(loudness) * np.float32(REFERENCE_LEVEL / max(level, 1e-9))
 
 
 def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Bus compression to a record's loudness and a limiter, as one gain curve for all stems."""
-    mixture = sum(stems.values())
+    if not stems:
+        return stems
+    mixture = _total(stems.values())
     level = active_level(mixture)
     if level == 0:
         return stems
-    mixture *= np.float32(0.2 / level)
+    before = np.float32(REFERENCE_MIX / level)
+    mixture *= before
     gain = compressor_gain(mixture, rate, rng.uniform(-16, -10), rng.uniform(1.5, 3), attack=0.015, release=0.2)
     mixture *= gain
-    loudness = decibels(rng.uniform(-16, -11.5)) / np.float32(active_level(mixture))
-    mixture *= loudness
+    after = decibels(rng.uniform(-16, -11.5)) / np.float32(active_level(mixture))
+    mixture *= after
     gain *= limiter_gain(mixture, rate, 0.97)
-    gain *= loudness * np.float32(0.2 / level)
-    stems = {name: fade_out(y * gain, FADE_OUT, rate) for name, y in stems.items()}
+    gain *= before * after
+    fade = min(int(FADE_OUT * rate), len(gain))
+    gain[len(gain) - fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    for y in stems.values():
+        y *= gain
     return _below_full_scale(stems)
 
 
 def _below_full_scale(stems: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One factor for all, so that neither the mixture nor any stem clips."""
-    mixture_peak = np.abs(sum(stems.values())).max()
-    tracks = [*stems.values(), sum(stems[name] for name in OTHER)]
-    stem_peak = max(np.abs(track).max() for track in tracks)
-    factor = np.float32(min(1.0, (PEAK - 1e-4) / mixture_peak, (1 - 1e-4) / stem_peak))
-    return {name: y * factor for name, y in stems.items()}
+    tracks = [*stems.values()]
+    if sum(name in stems for name in OTHER) > 1:
+        tracks.append(_total(stems[name] for name in OTHER if name in stems))
+    mixture_peak, stem_peak = np.abs(_total(stems.values())).max(), max(np.abs(track).max() for track in tracks)
+    # a hair less than what is allowed, for the rounding of other orders of summation
+    factor = np.float32(min(1.0, 0.9999 * PEAK / mixture_peak, 0.9999 / stem_peak))
+    return stems if factor == 1 else {name: y * factor for name, y in stems.items()}
+
+
+def _total(signals: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum of signals of equal shape, as a new array."""
+    first, *others = signals
+    out = first.copy()
+    for y in others:
+        out += y
+    return out

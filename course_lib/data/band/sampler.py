@@ -38,9 +38,10 @@ LONGEST_RELEASE = 1.5       # seconds: longer releases are shortened, as a playe
 SHORTEST_RELEASE = 0.03     # seconds: shorter ones would click
 RELEASE_FLOOR_DB = 70.0     # a released note is dropped once it has fallen by this much
 FADE_OUT = 0.005            # seconds of linear fade where a note is dropped or its recording ends
-VELOCITY_STEP = 8           # velocities are rounded to this for the filter only, so that notes can share a waveform
+VELOCITY_STEP = 16          # velocities are rounded to this for the filter only, so that notes can share a waveform
 VELOCITY_TO_CUTOFF = 1200   # cents by which the softest note's filter is lower than the loudest note's
 ATTENUATION_SCALE = 0.4     # share of a zone's attenuation that is applied: what fonts are voiced for since the first player
+PAN_LAW_AT_CENTRE = (0.5 ** 0.5,)    # amplitude of a sound in the middle on each side
 CENTRE = 0                  # the pan value of a zone in the middle; -500 is left, 500 right
 
 RAW_OFFSETS = 32768         # points in one unit of the "coarse" address generators
@@ -171,6 +172,7 @@ class SoundFont:
         self.path, self.rate = Path(path), int(rate)
         if not 8000 <= self.rate <= 192000:
             raise ValueError(f"rate is {rate}; the sampler renders at 8000 to 192000 Hz")
+        self._fade = np.linspace(1, 0, int(FADE_OUT * self.rate), dtype=np.float32)
         chunks = _read_chunks(self.path)
         self._sample_data = chunks[b"smpl"]
         self._sample_headers = _rows(chunks, b"shdr", "<20sIIIIIBbHH", self.path)
@@ -193,8 +195,9 @@ class SoundFont:
         notes: onset and duration in seconds, pitch as MIDI key, velocity 1..127. program: 0..127, for drums the kit.
         seconds: length of the result; what would sound later is left out. bank: 0, or DRUM_BANK for drums.
         tuning: cents added to every note, or per pitch (a mapping) for drums that are tuned one by one.
-        Returns (2, round(seconds * rate)) float32. The level is the font's own: one note is roughly within [-1, 1], a
-        chord may exceed it. Raises ValueError for a program that the file does not have (a missing kit falls back to
+        Returns (channels, round(seconds * rate)) float32: one channel where every zone is in the middle, which saves
+        its user half the work, else left and right. The level is the font's own: one note is roughly within [-1, 1],
+        a chord may exceed it. Raises ValueError for a program that the file does not have (a missing kit falls back to
         the standard kit, as General MIDI asks).
         """
         length = round(seconds * self.rate)
@@ -203,14 +206,14 @@ class SoundFont:
             notes = _ring_drums(notes)
         longest_release = DRUM_RELEASE if bank == DRUM_BANK else LONGEST_RELEASE
         zones = self.zones(bank, program)
-        buses: dict[int, np.ndarray] = {}                       # pan -> (length,)
-        for (zone, pitch, velocity), sharing in _share_waveforms(zones, notes).items():
-            pan = zones[zone].pan
-            if pan not in buses:
-                buses[pan] = np.zeros(length, np.float32)
+        sharing = _share_waveforms(zones, notes)
+        centred = all(zones[zone].pan == CENTRE for zone, _, _ in sharing)
+        out = np.zeros((1 if centred else 2, length), np.float32)
+        for (zone, pitch, velocity), same in sharing.items():
             cents = tuning.get(pitch, 0.0) if isinstance(tuning, Mapping) else tuning
-            self._play(buses[pan], zones[zone], pitch, velocity, sharing, cents, longest_release)
-        return _pan_buses(buses, length)
+            gains = PAN_LAW_AT_CENTRE if centred else _pan_gains(zones[zone].pan)
+            self._play(out, gains, zones[zone], pitch, velocity, same, cents, longest_release)
+        return out
 
     def zones(self, bank: int, program: int) -> list[Zone]:
         """The zones of a preset, with what the preset adds to its instruments worked in."""
@@ -269,25 +272,27 @@ class SoundFont:
             self._samples[index] = Sample(points, loop_start, loop_end, rate, root, correction)
         return self._samples[index]
 
-    def _play(self, bus: np.ndarray, zone: Zone, pitch: int, velocity: int, notes: list[Note], cents: float,
-              longest_release: float) -> None:
-        """Add the notes that share a waveform to their bus (length,)."""
+    def _play(self, out: np.ndarray, gains: tuple[float, ...], zone: Zone, pitch: int, velocity: int,
+              notes: list[Note], cents: float, longest_release: float) -> None:
+        """Add the notes that share a waveform to `out` (channels, length), with a gain for each channel."""
+        end = out.shape[1]
         release = min(max(zone.release, SHORTEST_RELEASE), longest_release)
         tail = release * RELEASE_FLOOR_DB / 100
-        longest = max(min(note.duration + tail, len(bus) / self.rate - note.onset) for note in notes)
+        longest = max(min(note.duration + tail, end / self.rate - note.onset) for note in notes)
         wave = self._waveform(zone, pitch, velocity, int(longest * self.rate) + 1, cents)
         for note in notes:
             start = round(note.onset * self.rate)
-            length = min(int((note.duration + tail) * self.rate), len(wave), len(bus) - start)
+            length = min(int((note.duration + tail) * self.rate), len(wave), end - start)
             if length < 2:
                 continue
-            envelope = _volume_envelope(zone, pitch, note.duration, release, length, self.rate)
-            envelope *= np.float32(zone.gain * (note.velocity / 127) ** 2)          # 40 log10(velocity / 127) dB
-            fade = min(length, int(FADE_OUT * self.rate))
-            if start + length < len(bus):
-                envelope[length - fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
-            envelope *= wave[:length]
-            bus[start:start + length] += envelope
+            sound = _volume_envelope(zone, pitch, note.duration, release, length, self.rate)
+            sound *= wave[:length]
+            if start + length < end:
+                fade = self._fade[-length:]
+                sound[length - len(fade):] *= fade
+            level = zone.gain * (note.velocity / 127) ** 2                          # 40 log10(velocity / 127) dB
+            for channel, gain in enumerate(gains):
+                out[channel, start:start + length] += sound * np.float32(level * gain)
 
     def _waveform(self, zone: Zone, pitch: int, velocity: int, length: int, cents: float) -> np.ndarray:
         """The zone's recording at this pitch and brightness, at most (length,) float32; shorter where it ends."""
@@ -427,11 +432,14 @@ def _zone(preset: dict[int, int], instrument: dict[int, int]) -> Zone:
 def _share_waveforms(zones: list[Zone], notes: list[Note]) -> dict[tuple[int, int, int], list[Note]]:
     """{(zone, pitch, velocity step): notes}: notes that differ only in what the envelope does to them."""
     sharing: dict[tuple[int, int, int], list[Note]] = {}
+    playing: dict[tuple[int, int], list[int]] = {}                  # (pitch, velocity) -> zones
     for note in notes:
+        key = note.pitch, note.velocity
+        if key not in playing:
+            playing[key] = [i for i, zone in enumerate(zones) if zone.sounds_at(*key)]
         step = max(1, min(127, VELOCITY_STEP * round(note.velocity / VELOCITY_STEP)))
-        for i, zone in enumerate(zones):
-            if zone.sounds_at(note.pitch, note.velocity):
-                sharing.setdefault((i, note.pitch, step), []).append(note)
+        for i in playing[key]:
+            sharing.setdefault((i, note.pitch, step), []).append(note)
     return sharing
 
 
@@ -448,15 +456,10 @@ def _ring_drums(notes: list[Note]) -> list[Note]:
     return rung[::-1]
 
 
-def _pan_buses(buses: dict[int, np.ndarray], length: int) -> np.ndarray:
-    """Place mono buses between left and right with constant power: (2, length) float32."""
-    out = np.zeros((2, length), np.float32)
-    for pan, bus in buses.items():
-        angle = (pan + 500) / 1000 * np.pi / 2
-        out[0] += bus * np.float32(np.cos(angle))
-        # the same factor for both sides in the middle, so that a centred instrument is exactly mono
-        out[1] += bus * np.float32(np.sin(angle) if pan != CENTRE else np.cos(angle))
-    return out
+def _pan_gains(pan: int) -> tuple[float, float]:
+    """Left and right amplitude with constant power. pan: -500 left .. 500 right."""
+    angle = (pan + 500) / 1000 * np.pi / 2
+    return float(np.cos(angle)), float(np.sin(angle))
 
 
 def _unrolled(zone: Zone, sample: Sample, needed: int) -> np.ndarray:

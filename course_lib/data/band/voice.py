@@ -9,6 +9,7 @@ applied in the STFT domain, so that a whole song is a few large array operations
 Words are nonsense syllables: an optional consonant, then a vowel or a diphthong.
 """
 
+import functools
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -27,7 +28,8 @@ HIGHEST_PARTIAL = 16000.0       # Hz at which the voiced sound ends ...
 PARTIAL_FADE = 2500.0           # ... after fading out over this many Hz
 NYQUIST_SHARE = 0.38            # ... and never above this share of the sample rate
 LOWEST_PITCH = 40.0             # Hz: the lowest fundamental of the wavetables
-TABLE_SIZE = 2048               # points of one period of the source
+TABLE_BITS = 11
+TABLE_SIZE = 2 ** TABLE_BITS    # points of one period of the source
 TABLES_PER_OCTAVE = 6           # a table serves pitches up to a sixth of an octave above its own, without aliasing
 NASAL_FORMANT = 260.0           # Hz of the first formant with the mouth closed
 SILENT = 1e-4                   # gestures below this level are not rendered
@@ -289,28 +291,30 @@ def _glottal_source(fundamental: np.ndarray, hop: int, length: int, rate: int, s
     fundamental: (frames,) Hz, one value every `hop` samples. start: phase in periods. A wavetable oscillator: the
     tables hold as many partials as fit below half the rate, and every sample reads the one made for its pitch.
     """
-    tables, lowest = _wavetables(rate)
-    frequency = _at_every_sample(fundamental, hop, length)
-    phase = start + np.cumsum(frequency, dtype=np.float64) / rate
-    phase -= np.floor(phase)
-    octaves = np.ceil(TABLES_PER_OCTAVE * np.log2(np.maximum(fundamental, lowest) / lowest))
-    table = np.repeat(np.maximum(octaves[:-1], octaves[1:]).astype(np.int64), hop)[:length]
-    phase *= TABLE_SIZE
-    index = phase.astype(np.int64)
-    fraction = (phase - index).astype(np.float32)
-    index += (TABLE_SIZE + 1) * np.minimum(table, len(tables) - 1)
-    points = tables.ravel()
-    left = points.take(index)
+    tables = _wavetables(rate)
+    # phase as a 32-bit fraction of a period: it wraps by itself, and no rounding error builds up
+    steps = _at_every_sample(fundamental * (2.0 ** 32 / rate), hop, length).astype(np.uint32)
+    phase = np.cumsum(steps, dtype=np.uint32)
+    phase += np.uint32(start * 2 ** 32)
+    index = (phase >> (32 - TABLE_BITS)).astype(np.int64)
+    phase &= np.uint32(2 ** (32 - TABLE_BITS) - 1)
+    fraction = phase.astype(np.float32)
+    fraction *= np.float32(2.0 ** (TABLE_BITS - 32))
+    number = np.ceil(TABLES_PER_OCTAVE * np.log2(np.maximum(fundamental / LOWEST_PITCH, 1))).astype(np.int64)
+    number = np.minimum(np.maximum(number[:-1], number[1:]), len(tables) - 1)
+    index += np.repeat(number * tables.shape[1], hop)[:length]
+    source = tables.take(index)
     index += 1
-    source = points.take(index)
-    source -= left
-    source *= fraction
-    source += left
+    step = tables.take(index)
+    step -= source
+    step *= fraction
+    source += step
     return source
 
 
-def _wavetables(rate: int) -> tuple[np.ndarray, float]:
-    """One period of the source for rising pitches: (tables, TABLE_SIZE + 1) float32, and the first one's Hz."""
+@functools.lru_cache(maxsize=4)
+def _wavetables(rate: int) -> np.ndarray:
+    """One period of the source for pitches rising from LOWEST_PITCH: (tables, TABLE_SIZE + 1) float32."""
     octaves = np.log2(0.25 * rate / LOWEST_PITCH)
     pitches = LOWEST_PITCH * 2 ** (np.arange(int(TABLES_PER_OCTAVE * octaves)) / TABLES_PER_OCTAVE)
     partials = np.arange(1, TABLE_SIZE // 2)
@@ -318,7 +322,7 @@ def _wavetables(rate: int) -> tuple[np.ndarray, float]:
     below_nyquist = partials * pitches[:, None] < 0.5 * rate
     spectrum[:, 1:-1] = -0.5j * TABLE_SIZE * below_nyquist * partials ** (GLOTTAL_TILT / 20 / np.log10(2))
     period = scipy.fft.irfft(spectrum, TABLE_SIZE)
-    return np.concatenate([period, period[:, :1]], axis=1).astype(np.float32), LOWEST_PITCH
+    return np.concatenate([period, period[:, :1]], axis=1).astype(np.float32)
 
 
 def _at_every_sample(track: np.ndarray, hop: int, length: int) -> np.ndarray:
@@ -380,9 +384,11 @@ def _glottal_gain(frequencies: np.ndarray, loudness: np.ndarray, fundamental: np
                   rate: int) -> np.ndarray:
     """Level of the voiced source over frequency: (frames, bins) float32; louder singing is brighter."""
     highest = min(HIGHEST_PARTIAL, NYQUIST_SHARE * rate)
-    octaves = np.log2(np.maximum(frequencies, 20.0) / fundamental[:, None]).astype(np.float32)
     tilt = (brightness + EFFORT_TILT * np.clip(loudness, 0, 1.2)) * np.log2(10) / 20      # decibels as powers of two
-    gain = np.exp2(np.maximum(octaves, 0) * tilt[:, None].astype(np.float32))
+    gain = np.log2(np.maximum(frequencies, 20)) - np.log2(fundamental[:, None]).astype(np.float32)      # octaves
+    np.maximum(gain, 0, out=gain)
+    gain *= tilt[:, None].astype(np.float32)
+    np.exp2(gain, out=gain)
     gain *= np.clip((highest - frequencies) / min(PARTIAL_FADE, highest / 4), 0, 1)
     gain *= loudness[:, None].astype(np.float32)
     return gain
