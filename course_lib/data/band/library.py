@@ -21,7 +21,7 @@ from course_lib.data.band.composer import check_seconds, compose
 from course_lib.data.band.sampler import default_soundfont
 from course_lib.data.band.song import GENERATOR_VERSION, Song
 from course_lib.data.band.writer import (
-    PARTIAL, check_rate, file_sha256, find_damage, is_song_folder, song_bytes, write_song,
+    PARTIAL, SONG_FILES, check_rate, file_sha256, find_damage, song_bytes, write_song,
 )
 from course_lib.notebook.progress import progress as progress_bar
 from course_lib.paths import data_dir
@@ -42,13 +42,6 @@ The compositions and the singing voice are made by the course's own code. The in
 pretty_midi and is under the GNU General Public License, version 2. See course_lib/data/band/README.md before you
 publish these files.
 """
-FLUID_PLACES = (
-    "/usr/share/sounds/sf2/FluidR3_GM.sf2",                  # Debian, Ubuntu: fluid-soundfont-gm
-    "/usr/share/soundfonts/FluidR3_GM.sf2",                  # Fedora: fluid-soundfont-gm; Arch: soundfont-fluid
-    "/opt/homebrew/share/fluid-synth/sf2/FluidR3_GM.sf2",    # Homebrew on Apple silicon
-    "/usr/local/share/fluid-synth/sf2/FluidR3_GM.sf2",       # Homebrew on Linux and Intel
-)
-FLUID_SHA256 = "74594e8f4250680adf590507a306655a299935343583256f3b722c48a1bc1cb0"
 
 
 class Variant(NamedTuple):
@@ -141,8 +134,8 @@ def render_songs(seeds: Sequence[int], split: str, seconds: float = 20.0, rate: 
         _render_all(missing, split, variant, folder, progress, jobs)
     songs = {seed: find_song(folder / split, seed) for seed in seeds}
     if lost := [seed for seed, song in songs.items() if song is None]:
-        raise OSError(f"the songs of the seeds {lost} were rendered into {folder / split}, but are not whole there now; "
-                      "is the disk full, or does another program change that folder?")
+        raise OSError(f"the songs of the seeds {lost} were rendered into {folder / split}, but are not whole "
+                      "there now: is the disk full, or does another program change that folder?")
     return list(songs.values())
 
 
@@ -160,19 +153,18 @@ def render_song(seed: int, split: str, variant: Variant, folder: Path) -> Path:
         if find_damage(target) is None:
             return target
         _remove_leftovers(folder, song_name(song))
-        if target.exists():
-            shutil.rmtree(target)
+        _remove_damaged(target)
         return write_song(song, target, variant.rate, variant.soundfont, scratch=folder / SCRATCH)
 
 
 def check_disk_space(folder: Path, needed: int) -> None:
-    """OSError where the disk of a folder (which need not exist yet) has less room than `needed` bytes and some spare."""
+    """OSError where the disk of a folder (which need not exist yet) has less room than `needed` bytes and a reserve."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed + SPARE_BYTES:
         spare = max(0, free - SPARE_BYTES)
-        raise OSError(f"the songs need {needed / 1e9:.2f} GB, and {existing} has {spare / 1e9:.2f} GB to spare; free some "
-                      "space, ask for fewer songs, or set COURSE_DATA_DIR to a folder on another disk")
+        raise OSError(f"the songs need {needed / 1e9:.2f} GB, and {existing} has {spare / 1e9:.2f} GB to spare; free "
+                      "some space, ask for fewer songs, or set COURSE_DATA_DIR to a folder on another disk")
 
 
 def prepare_variant_folder(folder: Path, variant: Variant) -> None:
@@ -223,26 +215,46 @@ def _remove_leftovers(folder: Path, name: str) -> None:
             pass                     # another process is writing that song
 
 
+def _remove_damaged(folder: Path) -> None:
+    """Make room for a song where a damaged one lies; files that others put there stay."""
+    for path in song_files(folder):
+        path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 # ---- deleting ------------------------------------------------------------------------------------------------------
 
 
-def generated_folders(root: Path | str | None = None) -> list[Path]:
-    """What `clean` would delete: song folders, locks, leftovers and notes that the generator wrote, of all variants."""
-    found: list[Path] = []
-    for variant in sorted(path for path in band_root(root).glob("*") if (path / MARKER).is_file()):
-        for split in (*SPLITS, FURTHER):
-            found += sorted(path for path in (variant / split).glob("*") if is_song_folder(path))
-        found += [variant / name for name in (SCRATCH, LOCKS, MARKER) if (variant / name).exists()]
-    return found
+def song_folders(root: Path | str | None = None) -> list[Path]:
+    """The rendered songs of all variants, damaged ones included, in the folders that the generator marked as its own."""
+    variants = sorted(path for path in band_root(root).glob("*") if (path / MARKER).is_file())
+    return [folder for variant in variants for split in (*SPLITS, FURTHER)
+            for folder in sorted((variant / split).glob("* - *")) if song_files(folder)]
+
+
+def song_files(folder: Path) -> list[Path]:
+    """The files in a song's folder that the generator wrote, by their names."""
+    return [path for name in SONG_FILES if (path := folder / name).is_file()]
+
+
+def generated_files(root: Path | str | None = None) -> list[Path]:
+    """Every file that the generator wrote, of all variants: songs, leftovers of runs that were stopped, locks, notes."""
+    files = [path for folder in song_folders(root) for path in song_files(folder)]
+    for marker in sorted(band_root(root).glob(f"*/{MARKER}")):
+        leftovers = [path for name in (SCRATCH, LOCKS) for path in (marker.parent / name).rglob("*") if path.is_file()]
+        files += [*sorted(leftovers), marker]
+    return files
 
 
 def clean(root: Path | str | None = None) -> int:
     """Delete what the generator wrote and nothing else; returns the bytes freed."""
-    freed = 0
-    for path in generated_folders(root):
-        freed += disk_bytes(path)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for folder in sorted(band_root(root).glob("**/"), reverse=True):      # the innermost first
+    files = generated_files(root)
+    freed = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink(missing_ok=True)
+    folders = [band_root(root), *(path for path in band_root(root).rglob("*") if path.is_dir())]
+    for folder in sorted(folders, reverse=True):      # the innermost first
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return freed
@@ -251,27 +263,3 @@ def clean(root: Path | str | None = None) -> int:
 def disk_bytes(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-
-
-# ---- the second timbre world ---------------------------------------------------------------------------------------
-
-
-def find_fluid_soundfont() -> Path:
-    """FluidR3_GM.sf2, the soundfont of the held-out timbre world: the same notes on other recorded instruments.
-
-    Looks at COURSE_SOUNDFONT, else where Debian, Fedora and Homebrew put it. The file must be that of Debian's package
-    fluid-soundfont-gm 3.1 to the byte (SHA-256), so that everyone hears the same: ValueError where it is another one,
-    FileNotFoundError where there is none.
-    """
-    chosen = os.environ.get("COURSE_SOUNDFONT")
-    places = [Path(place).expanduser() for place in ([chosen] if chosen else FLUID_PLACES)]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        looked = f"COURSE_SOUNDFONT is {chosen!r}" if chosen else f"looked for {', '.join(FLUID_PLACES)}"
-        raise FileNotFoundError(f"FluidR3_GM.sf2 was not found ({looked}); install it (Debian, Ubuntu: `apt install "
-                                "fluid-soundfont-gm`) or set COURSE_SOUNDFONT to the file")
-    if (found := file_sha256(path)) != FLUID_SHA256:
-        raise ValueError(f"{path} has SHA-256 {found}; expected FluidR3_GM.sf2 of Debian's fluid-soundfont-gm, "
-                         f"{FLUID_SHA256}. Unset COURSE_SOUNDFONT or install that file; to play on any other soundfont "
-                         "pass its path as `soundfont`")
-    return path

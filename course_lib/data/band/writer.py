@@ -26,6 +26,7 @@ from course_lib.data.band.song import GENERATOR_VERSION, Chord, Note, Part, Song
 GENERATOR = "course_lib.data.band"      # says in song.json who wrote a folder
 GROUPS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # what the mixer renders
 FILES = ("mixture", "drums", "bass", "other", "vocals", "guitar", "piano")     # what is written, as NAME.wav
+SONG_FILES = (*(f"{name}.wav" for name in FILES), "song.json")
 STEPS_16_BIT = 32768                    # steps of 16 bits from 0 to full scale
 WAV_HEADER_BYTES = 44
 PARTIAL = ".partial"                    # how the name of an unfinished folder ends
