@@ -9,13 +9,13 @@ A corner frequency that does not fit below half the sample rate is moved to HIGH
 import numpy as np
 import scipy.fft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import butter, sosfilt
+from scipy.signal import sosfilt
 
 REFERENCE_LEVEL = 0.1       # RMS of a part while it plays: what thresholds and drives below are relative to
 HIGHEST_CORNER = 0.45       # of the sample rate
 LEVEL_FRAME = 2048          # samples over which the level is measured
 ACTIVE_RANGE = 1e-4         # frames within 40 dB (power) of the loudest count as playing
-DETECTOR_HOP = 128          # samples per step of a compressor's level detector
+DETECTOR_HOP = 256          # samples per step of a compressor's level detector
 SWEEP_HOP = 128             # samples per step of a chorus's delay
 LOOK_AHEAD = 0.006          # seconds by which the limiter sees a peak coming
 EPSILON = 1e-9
@@ -68,12 +68,20 @@ def high_shelf(frequency: float, gain_db: float, rate: int) -> np.ndarray:
 
 def high_pass(frequency: float, rate: int) -> np.ndarray:
     """Second-order Butterworth high-pass."""
-    return butter(2, _corner(frequency, rate), "high", fs=rate, output="sos")
+    cosine, alpha = _butterworth(frequency, rate)
+    return np.array([[(1 + cosine) / 2, -1 - cosine, (1 + cosine) / 2, 1 + alpha, -2 * cosine, 1 - alpha]]) / (1 + alpha)
 
 
 def low_pass(frequency: float, rate: int) -> np.ndarray:
     """Second-order Butterworth low-pass."""
-    return butter(2, _corner(frequency, rate), "low", fs=rate, output="sos")
+    cosine, alpha = _butterworth(frequency, rate)
+    return np.array([[(1 - cosine) / 2, 1 - cosine, (1 - cosine) / 2, 1 + alpha, -2 * cosine, 1 - alpha]]) / (1 + alpha)
+
+
+def _butterworth(frequency: float, rate: int) -> tuple[float, float]:
+    """The cookbook's cosine and alpha for a corner without resonance."""
+    omega = 2 * np.pi * _corner(frequency, rate) / rate
+    return np.cos(omega), np.sin(omega) / np.sqrt(2)
 
 
 def band_pass(low: float, high: float, rate: int) -> np.ndarray:
@@ -229,7 +237,7 @@ def impulse_response(rng: np.random.Generator, rate: int, reverberation_time: fl
     time = np.arange(n, dtype=np.float32) / np.float32(rate)
     decay = np.exp(time * np.float32(-np.log(1000) / reverberation_time))
     bright = rng.standard_normal((2, n), dtype=np.float32) * decay ** np.float32(1 / 0.45)
-    muffle = butter(1, _corner(damping / 3, rate), "low", fs=rate, output="sos")
+    muffle = high_shelf(damping / 3, -24, rate)
     dark = equalise(rng.standard_normal((2, n), dtype=np.float32), muffle) * decay
     tail = (np.float32(0.5) * bright + 3 * dark) * np.clip(time / np.float32(0.02 * size), 0, 1)
     for _ in range(8):

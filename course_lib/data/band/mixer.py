@@ -64,7 +64,7 @@ def mix(song: Song, rate: int = 44100, soundfont: Path | None = None) -> dict[st
                for stem in STEMS}
     stems = {stem: _mix_stem(parts, song, rate, soundfont, rooms) for stem, parts in members.items() if parts}
     _balance(stems, rng)
-    stems = _master(stems, rate, rng)
+    _master(stems, rate, rng)
     return {stem: stems[stem] if stem in stems else np.zeros((2, length), np.float32) for stem in STEMS}
 
 
@@ -196,14 +196,14 @@ def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> None:
                 stems[name] *= decibels(loudness) * np.float32(REFERENCE_LEVEL / max(level, 1e-9))
 
 
-def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Bus compression to a record's loudness and a limiter, as one gain curve for all stems."""
+def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -> None:
+    """Bus compression to a record's loudness and a limiter, as one gain curve for all stems, in place."""
     if not stems:
-        return stems
+        return
     mixture = _total(stems.values())
     level = active_level(mixture)
     if level == 0:
-        return stems
+        return
     before = np.float32(REFERENCE_MIX / level)
     mixture *= before
     gain = compressor_gain(mixture, rate, rng.uniform(-16, -10), rng.uniform(1.5, 3), attack=0.015, release=0.2)
@@ -216,18 +216,24 @@ def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -
     gain[len(gain) - fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     for y in stems.values():
         y *= gain
-    return _below_full_scale(stems)
+    _below_full_scale(stems)
 
 
-def _below_full_scale(stems: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One factor for all, so that neither the mixture nor any stem clips."""
+def _below_full_scale(stems: dict[str, np.ndarray]) -> None:
+    """Scale all stems by one factor, in place, so that neither the mixture nor any stem clips."""
     tracks = [*stems.values()]
     if sum(name in stems for name in OTHER) > 1:
         tracks.append(_total(stems[name] for name in OTHER if name in stems))
-    mixture_peak, stem_peak = np.abs(_total(stems.values())).max(), max(np.abs(track).max() for track in tracks)
+    mixture_peak, stem_peak = _peak(_total(stems.values())), max(_peak(track) for track in tracks)
     # a hair less than what is allowed, for the rounding of other orders of summation
     factor = np.float32(min(1.0, 0.9999 * PEAK / mixture_peak, 0.9999 / stem_peak))
-    return stems if factor == 1 else {name: y * factor for name, y in stems.items()}
+    if factor < 1:
+        for y in stems.values():
+            y *= factor
+
+
+def _peak(y: np.ndarray) -> float:
+    return max(float(y.max()), -float(y.min()))
 
 
 def _total(signals: Iterable[np.ndarray]) -> np.ndarray:
