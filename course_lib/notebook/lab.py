@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--songs", type=int, default=FIRST_SONGS, metavar="N",
                         help=f"render the first N test songs before (default: {FIRST_SONGS}; 0 for none)")
     parser.add_argument("--port", type=int, metavar="P", help="JupyterLab's port (default: 8888 or the next free one)")
-    parser.add_argument("--dir", type=Path, metavar="FOLDER", help="a checkout of the course (default: that of this command)")
+    parser.add_argument("--dir", type=Path, metavar="FOLDER", help="a checkout of the course (default: this command's)")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     root = find_checkout(arguments.dir)
     notebook = find_chapter(root / "chapters", arguments.chapter)
     if importlib.util.find_spec("jupyterlab") is None:
-        raise ValueError("this Python has no JupyterLab; run `uv run course`, or `pip install -r requirements.txt` before")
+        raise ValueError("this Python has no JupyterLab; use `uv run course`, or run `pip install -r requirements.txt`")
     if arguments.songs < 0:
         raise ValueError(f"--songs is {arguments.songs}; expected 0 or more")
     if arguments.songs:

@@ -5,8 +5,7 @@ into the next octave: degree 7 is the tonic an octave higher.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
+from functools import cached_property, lru_cache
 
 # mode -> semitones above the tonic
 MODES = {
@@ -54,7 +53,7 @@ class Key:
                     return cls(tonic, mode)
         raise ValueError(f"no key is called {name!r}; expected a tonic and a mode, such as 'Eb major' or 'F# minor'")
 
-    @property
+    @cached_property
     def scale(self) -> tuple[int, ...]:
         """The seven pitch classes, tonic first."""
         return tuple((self.tonic + step) % 12 for step in MODES[self.mode])
@@ -102,18 +101,19 @@ def voice_lead(pitch_classes: tuple[int, ...], previous: tuple[int, ...] | None,
 
     pitch_classes: of the chord, root first. previous: MIDI pitches of the last voicing, None for the first chord.
     centre: the MIDI pitch around which the part lives; it keeps long songs from drifting away.
-    Returns ascending MIDI pitches, one per pitch class.
+    Returns ascending MIDI pitches within an octave, one per pitch class.
     """
-    nearest = [nearest_pitch(pitch_class, centre) for pitch_class in pitch_classes]
+    first = tuple(sorted(nearest_pitch(pitch_class, centre) for pitch_class in pitch_classes))
     if previous is None:
-        return tuple(sorted(nearest))
-    voicings = [tuple(sorted(pitch + 12 * octave for pitch, octave in zip(nearest, octaves)))
-                for octaves in product((-1, 0, 1), repeat=len(nearest))]
+        return first
+    voicings = [first]
+    for _ in first:                # inversions upwards: the lowest note moves above the others; and downwards
+        voicings.append((*voicings[-1][1:], voicings[-1][0] + 12))
+        voicings.insert(0, (voicings[0][-1] - 12, *voicings[0][:-1]))
 
     def cost(voicing: tuple[int, ...]) -> float:
         motion = sum(min(abs(pitch - old) for old in previous) for pitch in voicing)
         drift = abs(sum(voicing) / len(voicing) - centre)
-        spread = max(0, voicing[-1] - voicing[0] - 12)
-        return motion + 0.5 * drift + 3 * spread
+        return motion + 0.5 * drift
 
     return min(voicings, key=lambda voicing: (cost(voicing), voicing))

@@ -227,7 +227,7 @@ def _remove_damaged(folder: Path) -> None:
 
 
 def song_folders(root: Path | str | None = None) -> list[Path]:
-    """The rendered songs of all variants, damaged ones included, in the folders that the generator marked as its own."""
+    """The rendered songs of all variants, damaged ones included, in folders that the generator marked as its own."""
     variants = sorted(path for path in band_root(root).glob("*") if (path / MARKER).is_file())
     return [folder for variant in variants for split in (*SPLITS, FURTHER)
             for folder in sorted((variant / split).glob("* - *")) if song_files(folder)]
@@ -239,7 +239,7 @@ def song_files(folder: Path) -> list[Path]:
 
 
 def generated_files(root: Path | str | None = None) -> list[Path]:
-    """Every file that the generator wrote, of all variants: songs, leftovers of runs that were stopped, locks, notes."""
+    """Every file that the generator wrote, of all variants: songs, leftovers of stopped runs, locks, notes."""
     files = [path for folder in song_folders(root) for path in song_files(folder)]
     for marker in sorted(band_root(root).glob(f"*/{MARKER}")):
         leftovers = [path for name in (SCRATCH, LOCKS) for path in (marker.parent / name).rglob("*") if path.is_file()]
