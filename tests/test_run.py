@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = '''\
 # %% [markdown]
 # # 1. Small
+#
+# **Time** <!-- minutes 01_small -->not measured<!-- /minutes -->.
 
 # %%
 #| default_exp spectral
@@ -43,9 +45,11 @@ def checkout(tmp_path, monkeypatch):
     for name in ("jupytext.toml", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
     (root / "course_lib" / "__init__.py").write_text("", encoding="utf8")
+    (root / "README.md").write_text("| 01 | <!-- minutes 01_small -->?<!-- /minutes --> |", encoding="utf8")
     write_text(root, "double(3)")
     monkeypatch.setenv("COURSE_DATA_DIR", str(root / "data"))
     monkeypatch.setattr(run, "repository_root", lambda: root)
+    monkeypatch.setenv("COURSE_THREADS", "2")
     return root
 
 
@@ -72,6 +76,10 @@ def test_chapter_from_text_to_stored_outputs(checkout, capsys):
     assert "def double" in (checkout / "course_lib" / "spectral.py").read_text(encoding="utf8")
     rows = list(csv.DictReader((checkout / "data" / "results" / "minutes.csv").open(encoding="utf8")))
     assert [row["chapter"] for row in rows] == ["01_small"] and float(rows[0]["seconds"]) < 60
+
+    time_line = "<!-- minutes 01_small -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->"
+    for path in (notebook_path, notebook_path.with_suffix(".py"), checkout / "README.md"):
+        assert time_line in path.read_text(encoding="utf8")
 
     ids = [cell.id for cell in stored.cells]
     notebook_path.write_text(notebook_path.read_text(encoding="utf8").replace('"6"', '"7"'), encoding="utf8")
@@ -127,6 +135,14 @@ def test_minutes_of_one_chapter_replace_only_its_own(tmp_path):
         run.record_minutes(chapter, profile, run.Execution({}, seconds, seconds), table)
     rows = [(row["chapter"], row["profile"], row["minutes"]) for row in csv.DictReader(table.open(encoding="utf8"))]
     assert rows == [("01_a", "cpu", "0.5"), ("01_a", "gpu", "0.2"), ("02_b", "cpu", "1.0")]
+
+
+def test_minutes_in_words(tmp_path):
+    table = tmp_path / "minutes.csv"
+    assert run.minutes_text("01_a", table) == "CPU not measured, GPU not measured"
+    table.write_text("chapter,profile,seconds,threads\n01_a,cpu,61,1\n01_a,gpu,12,2\n02_b,cpu,60,2\n", encoding="utf8")
+    assert run.minutes_text("01_a", table) == "1.5 minutes on 1 CPU core, 0.5 minutes on a GPU"
+    assert run.minutes_text("02_b", table) == "1 minute on 2 CPU cores, GPU not measured"
 
 
 def test_variants_are_threads_times_vector_code(monkeypatch):

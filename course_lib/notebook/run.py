@@ -8,6 +8,8 @@ import argparse
 import contextlib
 import csv
 import datetime
+import json
+import math
 import os
 import platform
 import re
@@ -224,7 +226,9 @@ def run_chapter(path: Path, profile: str, timeout: float) -> bool:
         return False
     if profile == "cpu":
         store(execution.notebook, path)
-    record_minutes(path.stem, profile, execution, data_dir() / "results" / "minutes.csv")
+    table = data_dir() / "results" / "minutes.csv"
+    record_minutes(path.stem, profile, execution, table)
+    write_minutes(path, table)
     print(f"{path.stem}: {execution.seconds:.1f} s ({execution.cpu_seconds:.1f} s of processor time)", flush=True)
     return True
 
@@ -263,6 +267,47 @@ def record_minutes(chapter: str, profile: str, execution: Execution, path: Path)
         writer = csv.DictWriter(file, MINUTES_COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: (row["chapter"], row["profile"])))
+
+
+def minutes_text(chapter: str, table: Path) -> str:
+    """How long a chapter runs in words, from the table of minutes: '1.5 minutes on 2 CPU cores, GPU not measured'.
+
+    Rounded up to half minutes, so that it stays the same from one execution to the next.
+    """
+    measured = {}
+    if table.exists():
+        with table.open(encoding="utf8", newline="") as file:
+            measured = {row["profile"]: row for row in csv.DictReader(file) if row["chapter"] == chapter}
+    parts = []
+    for profile, device in (("cpu", "CPU"), ("gpu", "GPU")):
+        if row := measured.get(profile):
+            minutes = max(0.5, math.ceil(float(row["seconds"]) / 30) / 2)
+            where = f"on {row['threads']} CPU core{'s' * (row['threads'] != '1')}" if profile == "cpu" else "on a GPU"
+            parts.append(f"{minutes:g} minute{'s' * (minutes != 1)} {where}")
+        else:
+            parts.append(f"{device} not measured")
+    return ", ".join(parts)
+
+
+def write_minutes(chapter: Path, table: Path) -> None:
+    """Write a chapter's minutes between its marks, `<!-- minutes NN_topic -->...<!-- /minutes -->`.
+
+    The marks stand in the chapter's header, in text and notebook alike, and in the README's list of chapters.
+    """
+    marked = re.compile(rf"(<!-- minutes {re.escape(chapter.stem)} -->).*?(<!-- /minutes -->)")
+    readme = chapter.parent.parent / "README.md"
+    for path in (chapter.with_suffix(".ipynb"), chapter.with_suffix(".py"), readme):       # the text stays the newer one
+        if not path.exists():
+            continue
+        words = minutes_text(chapter.stem, table)
+        text = path.read_text(encoding="utf8")
+        if path.suffix == ".ipynb":
+            words = json.dumps(words, ensure_ascii=False)[1:-1]
+        new = marked.sub(lambda match: f"{match[1]}{words}{match[2]}", text)
+        if new != text:
+            path.write_text(new, encoding="utf8", newline="\n")
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(chapter.with_suffix(".py"))
 
 
 def thread_count() -> int:

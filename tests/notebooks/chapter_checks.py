@@ -15,6 +15,7 @@ import jupytext
 import nbformat
 
 from course_lib.notebook.publish import addresses_in, current_address
+from course_lib.notebook.run import minutes_text
 
 # Chapter -> the module it exports to.
 MODULES = {
@@ -272,6 +273,18 @@ def addresses(root: Path) -> list[str]:
     return found
 
 
+def minutes(root: Path) -> list[str]:
+    """Where a chapter's header or its line in the README does not give the minutes of data/results/minutes.csv."""
+    found = []
+    table = root / "data" / "results" / "minutes.csv"
+    for chapter in notebooks(root):
+        measured = f"<!-- minutes {chapter.stem} -->{minutes_text(chapter.stem, table)}<!-- /minutes -->"
+        for path in filter(Path.exists, (chapter.with_suffix(".py"), root / "README.md")):
+            if measured not in path.read_text(encoding="utf8"):
+                found.append(f"{path.name}: {chapter.stem}'s minutes are not {measured!r}; run `course run {chapter.stem}`")
+    return found
+
+
 def tracked_files(root: Path) -> list[str]:
     """Where git tracks what it should not: lock files (they name download hosts) and large files."""
     listing = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
@@ -290,4 +303,4 @@ def tracked_files(root: Path) -> list[str]:
 
 CHECKS = {check.__name__: check for check in (
     pair_drift, export_targets, stored_errors, execution_counts, outputs_present, clean_outputs, volatile_metadata,
-    source_paths, sizes, cell_lengths, prose_before_code, ignored_outputs, addresses)}
+    source_paths, sizes, cell_lengths, prose_before_code, ignored_outputs, addresses, minutes)}

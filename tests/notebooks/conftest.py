@@ -17,6 +17,13 @@ SETUP = f"""\
 import importlib.util, sys
 if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is None:
     %pip install -q "{PLACEHOLDER.install_source}\""""
+HEADER = f"""\
+# 1. Frames
+
+{PLACEHOLDER.badge(f'chapters/{CHAPTER}.ipynb')}
+
+**Time** <!-- minutes {CHAPTER} -->1.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->"""
+MINUTES = f"chapter,profile,minutes,seconds,cpu_seconds,threads,cpu,date\n{CHAPTER},cpu,1.1,66,90,2,AMD EPYC,2026-11-20\n"
 FUNCTION = '''\
 #| export
 def hop_seconds(hop_length: int, rate: int) -> float:
@@ -53,7 +60,7 @@ def flawless_notebook():
             ("show_dot()", [figure]), ("listen_to_tone()", [player])]
     cells = []
     for count, (source, outputs) in enumerate(code, start=1):
-        text = f"# 1. Frames\n\n{PLACEHOLDER.badge(f'chapters/{CHAPTER}.ipynb')}" if count == 1 else f"Step {count}."
+        text = HEADER if count == 1 else f"Step {count}."
         cells += [new_markdown_cell(text, id=f"text-{count}"),
                   new_code_cell(source, outputs=outputs, execution_count=count, id=f"code-{count}")]
     notebook = new_notebook(cells=cells)
@@ -73,8 +80,9 @@ def small_course(tmp_path):
     from nbdev.doclinks import nbdev_export
 
     root = tmp_path / "course"
-    for folder in ("chapters", "course_lib"):
+    for folder in ("chapters", "course_lib", "data/results"):
         (root / folder).mkdir(parents=True)
+    (root / "data" / "results" / "minutes.csv").write_text(MINUTES, encoding="utf8")
     (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf8")
     shutil.copy(ROOT / "jupytext.toml", root)
     (root / "course_lib" / "__init__.py").write_text('"""A small library, written by hand."""\n', encoding="utf8")
