@@ -2,7 +2,7 @@
 
 Everything libsndfile reads will do (WAV, FLAC, OGG, MP3). 16-bit WAV, which the band and MUSDB18-HQ use, is read
 straight from its bytes: a training loop asks for thousands of short pieces, and opening a decoder for each costs more
-than the samples do.
+than the samples do. MP3 is decoded from the start of the file whatever part is asked for: keep such stems in a cache.
 """
 
 import struct
@@ -57,8 +57,9 @@ def read_audio(source: str | Path | AudioHeader, start: int = 0, frames: int | N
                out: Tensor | None = None) -> Tensor:
     """Samples `start` to `start + frames` of a file (frames=None: to its end) as float32 (channels, frames) in [-1, 1].
 
-    Passing the header of an earlier `read_header` saves reading it again; out: where to write them. Raises ValueError when the piece lies
-    outside the file, the file ends before its header says, or a sample is not a finite number.
+    Passing the header of an earlier `read_header` saves reading it again; out: where to write them.
+    Raises ValueError when the piece lies outside the file, the file ends before its header says, or a sample is not a
+    finite number.
     """
     header = source if isinstance(source, AudioHeader) else read_header(source)
     frames = header.frames - start if frames is None else frames
@@ -90,10 +91,12 @@ def _read_pcm(header: AudioHeader, start: int, frames: int) -> np.ndarray:
 
 def _decode(header: AudioHeader, start: int, frames: int) -> np.ndarray:
     """Samples (frames, channels) through libsndfile; fewer rows where the file ends early."""
+    # An MP3 frame needs bits of those before it: after a seek, libsndfile's first thousand samples may be wrong.
+    seek = 0 if header.subtype.startswith("MPEG") else start
     with soundfile.SoundFile(str(header.path)) as file:
         try:
-            file.seek(start)
-            return file.read(frames, dtype="float32", always_2d=True)
+            file.seek(seek)
+            return file.read(start - seek + frames, dtype="float32", always_2d=True)[start - seek:]
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{header.path}: truncated or damaged ({error.error_string.strip()}). "
                              "Fetch or render it again") from error

@@ -35,7 +35,7 @@ def remix(sources: Tensor, group: int, generator: Generator) -> Tensor:
     batch, count = sources.shape[:2]
     if group < 1 or batch % group:
         raise ValueError(f"group is {group}; expected a divisor of the batch, which holds {batch} songs")
-    order = torch.rand(batch // group, group, count, generator=generator).argsort(1)           # (groups, group, sources)
+    order = torch.rand(batch // group, group, count, generator=generator).argsort(1)          # (groups, group, sources)
     order += torch.arange(0, batch, group)[:, None, None]                                      # places in the batch
     return sources[order.view(batch, count), torch.arange(count)]
 

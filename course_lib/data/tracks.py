@@ -158,11 +158,11 @@ class Track:
 
 def open_tracks(source: str = "band", split: str = "test", *, root: str | Path | None = None, count: int | None = None,
                 rate: int | None = None, cache_mb: float | None = None, **options) -> list[Track]:
-    """The songs of a data set as tracks, sorted by name.
+    """The songs of a data set as tracks, in the set's own order (by name, the band's by seed).
 
     source:
     - "band": the course's own songs, rendered when first asked for (options: seconds=20.0, soundfont=None,
-      progress=True, render_rate=44100).
+      progress=True, render_rate=44100; with split "further" any other songs by seeds=range(1000, ...)).
     - "musdb18hq": MUSDB18-HQ, WAV. "musdb18": MUSDB18, .stem.mp4, read through the `musdb` package and ffmpeg.
       "musdb18-7s": its free excerpts of 7 s (option: download=False).
     - "slakh2100": Slakh2100, FLAC (option: cut_to_shortest=False).
@@ -170,7 +170,7 @@ def open_tracks(source: str = "band", split: str = "test", *, root: str | Path |
       missing="error", cut_to_shortest=False, channels=None; see `read_own_song`).
     split: "train", "valid" or "test", several joined by "+" ("train+valid"). For "folder" a sub-folder of that name,
     or all songs where there is none.
-    root: where the data set lies; default: `downloads/SOURCE` in the course's data folder. Not for "band".
+    root: where the data set lies; default: `downloads/SOURCE` in the course's data folder ("band": `band` there).
     count: only the first `count` songs. rate: resample to this rate in Hz (default: as recorded).
     cache_mb: keep up to so many megabytes of decoded stems in memory, in each process (default: none; 16-bit WAV is
     fast without).
@@ -181,7 +181,7 @@ def open_tracks(source: str = "band", split: str = "test", *, root: str | Path |
         raise ValueError(f"source is {source!r}; expected one of {', '.join(_SOURCES)}")
     if count is not None and count < 1:
         raise ValueError(f"count is {count}; expected a positive number of songs (None: all)")
-    tracks = [track for part in _split_names(split) for track in _SOURCES[source](part, root, count, **options)]
+    tracks = [track for part in _split_names(split, source) for track in _SOURCES[source](part, root, count, **options)]
     if count is not None and len(tracks) < count:
         raise ValueError(f"count is {count}, but split {split!r} of {source} has only {len(tracks)} songs")
     tracks = tracks[:count]
@@ -196,7 +196,9 @@ def open_tracks(source: str = "band", split: str = "test", *, root: str | Path |
 SPLITS = ("train", "valid", "test")
 
 
-def _split_names(split: str) -> list[str]:
+def _split_names(split: str, source: str) -> list[str]:
+    if (source, split) == ("band", "further"):
+        return [split]
     names = split.split("+")
     unknown = [name for name in names if name not in SPLITS]
     if unknown or len(set(names)) < len(names):
@@ -204,14 +206,16 @@ def _split_names(split: str) -> list[str]:
     return names
 
 
-def _band(split: str, root: Path | None, count: int | None, *, seconds: float = 20.0, render_rate: int = 44100,
-          soundfont: str | Path | None = None, progress: bool = True) -> list[Track]:
-    from course_lib.data.band import library      # on demand: the generator is not needed for other data sets
-    if root is not None:
-        raise ValueError('root is not for source "band", whose songs are kept in the course\'s data folder; '
-                         'for songs that lie elsewhere use source "folder"')
-    folders = library.band_songs(split, count=count, seconds=seconds, rate=render_rate, soundfont=soundfont,
-                                 progress=progress)
+def _band(split: str, root: str | Path | None, count: int | None, *, seconds: float = 20.0, render_rate: int = 44100,
+          soundfont: str | Path | None = None, progress: bool = True, seeds: Sequence[int] | None = None) -> list[Track]:
+    from course_lib.data.band import library      # on demand: other data sets do not need the generator
+    if (split == "further") != (seeds is not None) or (seeds is not None and (
+            len(seeds) == 0 or min(seeds) < library.FIRST_FREE_SEED)):
+        raise ValueError(f"split is {split!r} and seeds is {seeds!r}; split \"further\" goes with seeds=, one or more "
+                         f"numbers from {library.FIRST_FREE_SEED} on, the other splits have seeds of their own")
+    if seeds is None:
+        seeds = library.SPLITS[split]
+    folders = library.render_songs(list(seeds)[:count], split, seconds, render_rate, soundfont, progress, root=root)
     return [read_song_folder(folder, other="whole") for folder in folders]
 
 
