@@ -138,7 +138,7 @@ def _rewritten(root: Path, old: Address, new: Address) -> Iterator[tuple[Path, s
         if path.exists():
             text = readdress_text(path.read_text(encoding="utf8"), new)
             # a repository's own page, as far as the whole name: not of a longer one that begins the same way
-            text = re.sub(re.escape(old.repository) + r"(?![\w-]|\.\w)", new.repository, text)
+            text = re.sub(re.escape(old.repository) + r"(?![\w-]|\.(?!git\b)\w)", new.repository, text)
             yield path, text if new == PLACEHOLDER else UNPUBLISHED_NOTE.sub("", text)
 
 
