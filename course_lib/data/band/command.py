@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from course_lib.data.band import library, writer
-from course_lib.data.band.timbre import find_fluid_soundfont
+from course_lib.data.band.soundfonts import find_fluid_soundfont
 
 FLUID = "fluid"      # the value of --soundfont that stands for find_fluid_soundfont()
 

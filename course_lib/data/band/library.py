@@ -18,10 +18,10 @@ import joblib
 from filelock import FileLock, Timeout
 
 from course_lib.data.band.composer import check_seconds, compose
-from course_lib.data.band.sampler import default_soundfont
 from course_lib.data.band.song import GENERATOR_VERSION, Song
+from course_lib.data.band.soundfonts import default_soundfont, file_sha256
 from course_lib.data.band.writer import (
-    PARTIAL, SONG_FILES, check_rate, file_sha256, find_damage, song_bytes, write_song,
+    PARTIAL, SONG_FILES, check_rate, find_damage, song_bytes, write_song,
 )
 from course_lib.notebook.progress import progress as progress_bar
 from course_lib.paths import data_dir

@@ -14,7 +14,6 @@ its modulators are left out, except the default ones from velocity to level and 
 samples (.sf3) are read as well.
 """
 
-import importlib.util
 import io
 import mmap
 import struct
@@ -25,10 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.fft
 import soundfile
 from scipy.signal import lfilter
 
 from course_lib.data.band.song import Note
+from course_lib.data.band.soundfonts import default_soundfont
 
 DRUM_BANK = 128             # the bank of percussion kits: the program is the kit, the pitch is the drum
 HI_HATS = (42, 44, 46)      # General MIDI closed, pedal and open hi-hat: one pair of cymbals, so each stops the one before
@@ -38,10 +39,13 @@ LONGEST_RELEASE = 1.5       # seconds: longer releases are shortened, as a playe
 SHORTEST_RELEASE = 0.03     # seconds: shorter ones would click
 RELEASE_FLOOR_DB = 70.0     # a released note is dropped once it has fallen by this much
 FADE_OUT = 0.005            # seconds of linear fade where a note is dropped or its recording ends
+HOLE = 3                    # keys up to which a hole in a preset's key ranges is filled by its neighbours
 VELOCITY_STEP = 16          # velocities are rounded to this for the filter only, so that notes can share a waveform
 VELOCITY_TO_CUTOFF = 1200   # cents by which the softest note's filter is lower than the loudest note's
 ATTENUATION_SCALE = 0.4     # share of a zone's attenuation that is applied: what fonts are voiced for since the first player
 PAN_LAW_AT_CENTRE = (0.5 ** 0.5,)    # amplitude of a sound in the middle on each side
+MISTUNED = (8.5, 45.0)     # cents: less is a chorus of layers, more is meant (a musette's second reed)
+CLEAR_PITCH = 0.9           # normalised autocorrelation from which a measured pitch is believed
 CENTRE = 0                  # the pan value of a zone in the middle; -500 is left, 500 right
 
 RAW_OFFSETS = 32768         # points in one unit of the "coarse" address generators
@@ -148,19 +152,6 @@ class Zone:
         return self.keys[0] <= pitch <= self.keys[1] and self.velocities[0] <= velocity <= self.velocities[1]
 
 
-def default_soundfont() -> Path:
-    """The path of TimGM6mb.sf2 (6 MB, General MIDI, GPL-2), which lies inside the installed pretty_midi package.
-
-    pretty_midi itself is not imported. Raises FileNotFoundError where the package or the file is missing.
-    """
-    package = importlib.util.find_spec("pretty_midi")
-    path = Path(package.origin).with_name("TimGM6mb.sf2") if package and package.origin else None
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"no TimGM6mb.sf2 in the package pretty_midi (looked for {path}); "
-                                "run `pip install --force-reinstall pretty_midi` or pass the path of another soundfont")
-    return path
-
-
 class SoundFont:
     """A SoundFont file opened for playing at one sample rate.
 
@@ -182,6 +173,7 @@ class SoundFont:
         self._index = {(row[2], row[1]): i for i, row in enumerate(self._presets[:-1])}
         self._zones: dict[tuple[int, int], list[Zone]] = {}
         self._samples: dict[int, Sample] = {}
+        self._mistunings: dict[Zone, float] = {}
 
     @property
     def presets(self) -> dict[tuple[int, int], str]:
@@ -298,13 +290,22 @@ class SoundFont:
         """The zone's recording at this pitch and brightness, at most (length,) float32; shorter where it ends."""
         sample = self._sample(zone.sample)
         root = zone.root if zone.root >= 0 else sample.root
-        shift = (pitch - root) * zone.scale + sample.correction + zone.tune + cents
+        shift = (pitch - root) * zone.scale + sample.correction + zone.tune + cents - self._mistuning(zone, sample)
         positions = self._positions(zone, 2.0 ** (shift / 1200) * sample.rate / self.rate, length)
         points = _unrolled(zone, sample, int(positions[-1]) + 4)
         positions = positions[:np.searchsorted(positions, len(points) - 3)]
         wave = _interpolate(points, positions)
         cutoff = HZ_AT_ZERO_CENTS * 2 ** ((zone.cutoff - VELOCITY_TO_CUTOFF * (127 - velocity) / 127) / 1200)
         return _low_pass(wave, cutoff, zone.resonance, self.rate) if cutoff < 0.43 * self.rate else wave
+
+    def _mistuning(self, zone: Zone, sample: Sample) -> float:
+        """Cents by which the zone sounds too high by mistake of the font's maker; 0 where that is not certain."""
+        if zone not in self._mistunings:
+            root = zone.root if zone.root >= 0 else sample.root
+            key = 440 * 2 ** ((root - 69 - (sample.correction + zone.tune) / 100) / 12)
+            cents = _detune(zone, sample, sample.rate / key) if zone.looped and zone.scale else 0.0
+            self._mistunings[zone] = cents if MISTUNED[0] <= abs(cents) <= MISTUNED[1] else 0.0
+        return self._mistunings[zone]
 
     def _positions(self, zone: Zone, ratio: float, length: int) -> np.ndarray:
         """Where in the recording each output sample lies: (length,) float64, in points, from 0 upwards."""
@@ -436,11 +437,20 @@ def _share_waveforms(zones: list[Zone], notes: list[Note]) -> dict[tuple[int, in
     for note in notes:
         key = note.pitch, note.velocity
         if key not in playing:
-            playing[key] = [i for i, zone in enumerate(zones) if zone.sounds_at(*key)]
+            playing[key] = _zones_for(zones, *key)
         step = max(1, min(127, VELOCITY_STEP * round(note.velocity / VELOCITY_STEP)))
         for i in playing[key]:
             sharing.setdefault((i, note.pitch, step), []).append(note)
     return sharing
+
+
+def _zones_for(zones: list[Zone], pitch: int, velocity: int) -> list[int]:
+    """The zones that a note plays; where a font has a hole, those of the nearest key that is not in one."""
+    for distance in range(HOLE + 1):
+        for key in (pitch - distance, pitch + distance):
+            if found := [i for i, zone in enumerate(zones) if zone.sounds_at(key, velocity)]:
+                return found
+    return []
 
 
 def _ring_drums(notes: list[Note]) -> list[Note]:
@@ -460,6 +470,32 @@ def _pan_gains(pan: int) -> tuple[float, float]:
     """Left and right amplitude with constant power. pan: -500 left .. 500 right."""
     angle = (pan + 500) / 1000 * np.pi / 2
     return float(np.cos(angle)), float(np.sin(angle))
+
+
+def _detune(zone: Zone, sample: Sample, period: float) -> float:
+    """Cents by which the zone's sound lies above the pitch of `period` (points), by autocorrelation; 0 if not clear.
+
+    It listens to what a long note plays from 0.3 to 0.8 s. The lag is that of several periods, at most 40 ms,
+    which makes the estimate finer, but fewer than could be miscounted.
+    """
+    lag = period * min(12, max(1, int(0.04 * sample.rate / period)))
+    lags = np.arange(int(lag * 2 ** (-0.5 / 12)) - 1, int(lag * 2 ** (0.5 / 12)) + 3)
+    attack, window = int(0.3 * sample.rate), int(0.45 * sample.rate)
+    signal = _unrolled(zone, sample, attack + window + lags[-1])[attack:attack + window + lags[-1]].astype(np.float64)
+    if len(signal) < window + lags[-1]:
+        return 0.0
+    signal -= signal.mean()
+    n_fft = scipy.fft.next_fast_len(len(signal) + window, real=True)
+    spectrum = scipy.fft.rfft(signal, n_fft) * scipy.fft.rfft(signal[:window], n_fft).conj()
+    energy = np.cumsum(np.square(np.append(0, signal)))
+    energy = (energy[lags + window] - energy[lags]) * energy[window]
+    match = scipy.fft.irfft(spectrum, n_fft)[lags] / np.sqrt(energy + 1e-20)
+    best = int(match.argmax())
+    if match[best] < CLEAR_PITCH or not 0 < best < len(lags) - 1:
+        return 0.0
+    before, peak, after = match[best - 1:best + 2]
+    exact = lags[best] + 0.5 * (before - after) / (before - 2 * peak + after)
+    return float(1200 * np.log2(lag / exact))
 
 
 def _unrolled(zone: Zone, sample: Sample, needed: int) -> np.ndarray:

@@ -1,9 +1,8 @@
-"""The same notes on other instruments: pairs for timbre translation, and another soundfont as a second timbre world.
+"""The same notes on other instruments, as pairs for timbre translation.
 
 Two renderings of one part are aligned to the sample, so each is the ground truth for a translation of the other.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +11,6 @@ import numpy as np
 from course_lib.data.band import mixer
 from course_lib.data.band.song import Song
 from course_lib.data.band.styles import LAST_MELODIC_PROGRAM, UNSUITABLE_FOR_MELODY, bass_tag, instrument_tag
-from course_lib.data.band.writer import file_sha256
-
-FLUID_PLACES = (
-    "/usr/share/sounds/sf2/FluidR3_GM.sf2",                  # Debian, Ubuntu: fluid-soundfont-gm
-    "/usr/share/soundfonts/FluidR3_GM.sf2",                  # Fedora: fluid-soundfont-gm; Arch: soundfont-fluid
-    "/opt/homebrew/share/fluid-synth/sf2/FluidR3_GM.sf2",    # Homebrew on Apple silicon
-    "/usr/local/share/fluid-synth/sf2/FluidR3_GM.sf2",       # Homebrew on Linux and Intel
-)
-FLUID_SHA256 = "74594e8f4250680adf590507a306655a299935343583256f3b722c48a1bc1cb0"
 
 
 def translate(song: Song, part: int | str, program: int) -> Song:
@@ -77,24 +67,3 @@ def _places(song: Song, part: int | str) -> list[int]:
     if any(song.parts[place].stem in ("drums", "vocals") for place in places):
         raise ValueError("drums and vocals have no instrument to change; translate bass, other, guitar or piano")
     return places
-
-
-def find_fluid_soundfont() -> Path:
-    """FluidR3_GM.sf2, the soundfont of the held-out timbre world: the same notes on other recorded instruments.
-
-    Looks at COURSE_SOUNDFONT, else where Debian, Fedora and Homebrew put it. The file must be that of Debian's package
-    fluid-soundfont-gm 3.1 to the byte (SHA-256), so that everyone hears the same: ValueError where it is another one,
-    FileNotFoundError where there is none.
-    """
-    chosen = os.environ.get("COURSE_SOUNDFONT")
-    places = [Path(place).expanduser() for place in ([chosen] if chosen else FLUID_PLACES)]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        looked = f"COURSE_SOUNDFONT is {chosen!r}" if chosen else f"looked for {', '.join(FLUID_PLACES)}"
-        raise FileNotFoundError(f"FluidR3_GM.sf2 was not found ({looked}); install it (Debian, Ubuntu: `apt install "
-                                "fluid-soundfont-gm`) or set COURSE_SOUNDFONT to the file")
-    if (found := file_sha256(path)) != FLUID_SHA256:
-        raise ValueError(f"{path} has SHA-256 {found}; expected FluidR3_GM.sf2 of Debian's fluid-soundfont-gm, "
-                         f"{FLUID_SHA256}. Unset COURSE_SOUNDFONT or install that file; to play on any other soundfont "
-                         "pass its path as `soundfont`")
-    return path

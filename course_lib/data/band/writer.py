@@ -6,10 +6,7 @@
 All are 16-bit stereo PCM. The sums hold in whole steps of 16 bits, and so do they for the floats read from the files.
 """
 
-import functools
-import hashlib
 import json
-import os
 import re
 import shutil
 import uuid
@@ -19,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from course_lib.data.band import mixer
-from course_lib.data.band.sampler import default_soundfont
 from course_lib.data.band.song import GENERATOR_VERSION, Chord, Note, Part, Song
+from course_lib.data.band.soundfonts import default_soundfont, file_sha256
 
 GENERATOR = "course_lib.data.band"      # says in song.json who wrote a folder
 GROUPS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # what the mixer renders
@@ -42,6 +38,8 @@ def write_song(song: Song, folder: Path | str, rate: int = 44100, soundfont: Pat
     scratch: where to put the files while they are written, by default beside `folder`; on the same disk.
     Returns the folder. The same song, rate and soundfont give the same bytes on one machine.
     """
+    from course_lib.data.band import mixer      # here, because it takes seconds and songs that are there do not need it
+
     folder, soundfont = Path(folder), Path(soundfont or default_soundfont())
     check_rate(rate)
     if folder.exists() and not is_song_folder(folder):
@@ -168,18 +166,6 @@ def check_rate(rate: int) -> None:
     """ValueError unless `rate` is a usable number of samples per second."""
     if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(f"rate is {rate!r}; expected a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}")
-
-
-def file_sha256(path: Path | str) -> str:
-    """SHA-256 of a file in hex, computed once as long as the file stays the same."""
-    status = os.stat(path)
-    return _file_sha256(str(path), status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _file_sha256(path: str, size: int, modified: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def compact_number_lists(text: str) -> str:
