@@ -10,8 +10,8 @@ soundfile, as Open-Unmix's data set does for MUSDB18; it stacks the same batches
 """
 
 import argparse
+import os
 import random
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -62,8 +62,8 @@ def write_songs(root: Path, count: int, seconds: float) -> list[Path]:
 
 def processor_seconds() -> float:
     """Processor time of this process and of its children that have ended."""
-    usages = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system      # Windows: children count as 0
 
 
 def measure(name: str, workers: str, make: Callable[[], Iterable[torch.Tensor]], count: int) -> None:

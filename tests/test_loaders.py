@@ -138,13 +138,19 @@ def test_workers_change_nothing(songs, workers, context):
     assert len(shared) == 6 and all(map(torch.equal, alone, shared))
 
 
+def test_torch_loads_the_chunks_as_any_data_set(songs):
+    chunks = RandomChunks(songs, 0.1, 9, seed=1)
+    loader = torch.utils.data.DataLoader(chunks, batch_size=4)
+    assert torch.equal(next(iter(loader)), next(iter(batches(chunks, 4)))) and len(loader) == 3
+
+
 def test_threads_stop_when_no_more_batches_are_taken(songs):
     made = []
 
     class Counted(RandomChunks):
-        def __getitems__(self, indices):
+        def batch(self, indices):
             made.append(indices)
-            return super().__getitems__(indices)
+            return super().batch(indices)
 
     loader = batches(Counted(songs, 0.1, 400, seed=1), 4, workers=2, context="thread")
     first = next(iter(loader))

@@ -61,10 +61,10 @@ class RandomChunks(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.__getitems__([index])[0]
+        return self.batch([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> Tensor:
-        """A whole batch (batch, sources, channels, time), read straight into its place."""
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """Several chunks (batch, sources, channels, time), read straight into their places."""
         batch = _empty(len(indices), len(self.stems), self.channels, self.frames)
         for chunk, index in zip(batch, indices):
             self._fill(chunk, index)
@@ -152,8 +152,8 @@ def batches(dataset: RandomChunks, batch_size: int, workers: int = 0, start: int
     order = BatchesInOrder(len(dataset), batch_size, start)
     if context == "thread" and workers:
         return BatchesFromThreads(dataset, order, workers, pin_memory)
-    return DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=_as_it_is, pin_memory=pin_memory,
-                      multiprocessing_context=context if workers else None,
+    return DataLoader(_InBatches(dataset), batch_sampler=order, num_workers=workers, collate_fn=_as_it_is,
+                      pin_memory=pin_memory, multiprocessing_context=context if workers else None,
                       generator=Generator().manual_seed(0))     # it only seeds the workers, and chunks do not ask them
 
 
@@ -180,12 +180,14 @@ class BatchesFromThreads:
                     waiting.cancel()
 
     def _make(self, indices: list[int]) -> Tensor:
-        batch = self.dataset.__getitems__(indices)
+        batch = self.dataset.batch(indices)
         return batch.pin_memory() if self.pin_memory else batch
 
 
 class BatchesInOrder(Sampler):
     """Indices 0, 1, 2, ... of a data set in whole batches, from batch `start` on."""
+
+    drop_last = True              # what accelerate asks a batch sampler before it shares batches among processes
 
     def __init__(self, length: int, batch_size: int, start: int = 0):
         count = length // batch_size if batch_size > 0 else 0
@@ -214,8 +216,24 @@ def _empty(*shape: int) -> Tensor:
     return torch.empty(0).set_(storage, 0, shape)
 
 
+class _InBatches(Dataset):
+    """Has a DataLoader ask for whole batches, which saves copying every chunk into its batch."""
+
+    def __init__(self, dataset: RandomChunks):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> Tensor:
+        return self.dataset.batch(indices)
+
+
 def _as_it_is(batch: Tensor) -> Tensor:
-    """`__getitems__` has already put the batch together."""
+    """The batch is already put together."""
     return batch
 
 
