@@ -1,4 +1,4 @@
-"""Plots, figures and tables: the drawn data and axes are the right ones, and outputs are small, named and alike everywhere."""
+"""Plots, figures and tables: data and axes are the right ones, outputs are small, named and alike everywhere."""
 
 import io
 import math
@@ -163,7 +163,8 @@ def test_scores_are_drawn_at_their_median_with_their_interval():
     scores["ours"][3, 1] = np.nan
     ax = plots.plot_scores(scores, STEMS, {"mixture": np.full((20, 4), -1.0), "ideal mask": [9, 8, 7, 10]})
     dots = [container.lines[0].get_ydata() for container in ax.containers]
-    assert np.allclose(dots[0], np.nanmedian(scores["ours"], 0)) and np.allclose(dots[1], np.median(scores["baseline"], 0))
+    assert np.allclose(dots[0], np.nanmedian(scores["ours"], 0))
+    assert np.allclose(dots[1], np.median(scores["baseline"], 0))
     bar = ax.containers[0].lines[2][0].get_segments()[1][:, 1]
     assert np.allclose(bar, tables.median_interval(scores["ours"][:, 1])[1:])
     assert np.allclose([segment[0, 1] for segment in ax.collections[1].get_segments()], [9, 8, 7, 10])
@@ -189,7 +190,8 @@ def test_smoothing_is_a_centred_mean_over_steps():
 
 def test_losses_on_logarithmic_axes():
     steps = np.arange(1, 101)
-    ax = plots.plot_losses({"train": (steps, 1 / steps), "valid": (steps[::10], torch.ones(10))}, log_steps=True, smoothing=5)
+    curves = {"train": (steps, 1 / steps), "valid": (steps[::10], torch.ones(10))}
+    ax = plots.plot_losses(curves, log_steps=True, smoothing=5)
     assert (ax.get_xscale(), ax.get_yscale(), len(ax.lines)) == ("log", "log", 4)
     with pytest.raises(ValueError, match="goes down to -12.*log_loss=False"):
         plots.plot_losses({"SI-SDR": (steps, np.linspace(3, -12, 100))})
@@ -253,7 +255,8 @@ def test_show_takes_figures_and_axes_only():
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 def test_a_table_is_rounded_and_aligned_in_both_forms(shown):
-    rows = [["ideal ratio mask", (9.126, 8.5, 9.94), 20], {"method": "silence | nothing", "SDR (dB)": -0.001, "tracks": None}]
+    rows = [["ideal ratio mask", (9.126, 8.5, 9.94), 20],
+            {"method": "silence | nothing", "SDR (dB)": -0.001, "tracks": None}]
     tables.show_table(rows, ["method", "SDR (dB)", "tracks"], "Medians over test songs.")
     [(data, options)] = shown
     assert options == {"raw": True}
@@ -265,7 +268,8 @@ def test_a_table_is_rounded_and_aligned_in_both_forms(shown):
 
 
 @pytest.mark.parametrize("value, text", [(1.005, "1.00"), (2, "2"), (torch.tensor(3.14159), "3.14"), (np.int64(7), "7"),
-                                         (math.nan, "–"), (None, "–"), ("as is", "as is"), (-0.0, "0.00"), (True, "True"),
+                                         (math.nan, "–"), (None, "–"), ("as is", "as is"), (-0.0, "0.00"),
+                                         (True, "True"),
                                          (math.inf, "inf"), ((1.0, math.nan, math.nan), "1.00")])
 def test_numbers_are_formatted_in_one_place(value, text):
     assert tables.format_number(value) == text

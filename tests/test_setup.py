@@ -31,8 +31,9 @@ def untouched_session(monkeypatch):
 
 def test_the_package_gives_the_functions_not_the_modules_of_the_same_name():
     assert course_lib.notebook.setup is setup and course_lib.notebook.progress is progress
-    code = "import course_lib.notebook.plots; from course_lib.notebook import setup, progress, listen, show_table, plot_masks;" \
-           "assert all(callable(f) for f in (setup, progress, listen, show_table, plot_masks))"
+    names = "setup, progress, listen, show_table, plot_masks"
+    code = f"import course_lib.notebook.plots; from course_lib.notebook import {names}; " \
+           f"assert all(callable(name) for name in ({names}))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -65,7 +66,8 @@ def test_colab_with_a_gpu_takes_the_large_sizes(monkeypatch):
 def draws(cfg) -> list[float]:
     import random
 
-    return [random.random(), float(np.random.rand()), float(torch.rand(())), float(torch.rand((), generator=cfg.generator))]
+    own = torch.rand((), generator=cfg.generator)
+    return [random.random(), float(np.random.rand()), float(torch.rand(())), float(own)]
 
 
 def test_the_same_seed_gives_the_same_draws():

@@ -16,8 +16,8 @@ EXPORTS = {
     "mixer": ["StemMixer", "mix_stems"],
     "figures": ["show"],
     "sliders": ["explore"],
-    "plots": ["STEM_COLOURS", "house_style", "plot_level", "plot_losses", "plot_masks", "plot_scores", "plot_spectrogram",
-              "plot_waveform"],
+    "plots": ["STEM_COLOURS", "house_style", "plot_level", "plot_losses", "plot_masks", "plot_scores",
+              "plot_spectrogram", "plot_waveform"],
     "tables": ["mean_interval", "median_interval", "show_table"],
 }
 MODULE_OF = {name: module for module, names in EXPORTS.items() for name in names}

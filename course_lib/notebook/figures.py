@@ -1,8 +1,9 @@
 """Figures as a reader meets them: a small PNG of fixed size, a caption beneath it, a description for who cannot see it.
 
-Where the description goes: nbconvert reads `metadata["image/png"]["alt"]` of the output. JupyterLab 4 writes no alt text
-for image outputs at all, so the caption's output repeats it as text that only a screen reader meets. The text/plain
-alternative of the image is the description too, which is what a terminal shows and what the notebook tests compare.
+Where the description goes: nbconvert reads `metadata["image/png"]["alt"]` of the output. JupyterLab 4 writes no alt
+text for image outputs at all, so the caption's output repeats it as text that only a screen reader meets. The
+text/plain alternative of the image is the description too, which is what a terminal shows and what the notebook tests
+compare.
 """
 
 import html
@@ -33,7 +34,8 @@ def figure_of(drawn):
 def png_bytes(figure, dpi: int = FIGURE_DPI, colours: int = 256) -> bytes:
     """A figure as a PNG with at most `colours` colours, which takes a third of the bytes of a full-colour one.
 
-    Its size in pixels is the figure's size in inches times dpi, never cut to the drawing, so that it is the same everywhere.
+    Its size in pixels is the figure's size in inches times dpi, never cut to the drawing, so that it is the same
+    everywhere.
     """
     from PIL import Image
 

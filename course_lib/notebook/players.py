@@ -1,11 +1,13 @@
 """Audio players that need no kernel, no trust and no script: one `<audio>` tag that carries its own sound.
 
 JupyterLab drops scripts and widgets from a notebook that was never run on this machine, and with them IPython's own
-player. What its sanitizer keeps is a plain `<audio controls src="data:...">`; Colab, VS Code and static HTML play it too.
+player. What its sanitizer keeps is a plain `<audio controls src="data:...">`; Colab, VS Code and static HTML play it
+too.
 
 Sound is stored as MP3 (soundfile writes it through libsndfile, ffmpeg is not needed). MP3 has an *encoder delay*: the
-decoder puts about 0.03-0.05 s of silence before the sound. The files carry the tag by which browsers and soundfile cut it
-off again, so length and start agree with the input; but the samples are not the input's. Measure on tensors, listen to MP3.
+decoder puts about 0.03-0.05 s of silence before the sound. The files carry the tag by which browsers and soundfile
+cut it off again, so length and start agree with the input; but the samples are not the input's. Measure on tensors,
+listen to MP3.
 """
 
 import base64
@@ -16,7 +18,7 @@ import math
 import numpy as np
 
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)   # Hz; what the MP3 standard knows
-MP3_COMPRESSION = 0.6                 # variable bit rate, 0 best .. 1 smallest: 10-14 kB/s for stereo music at 44.1 kHz
+MP3_COMPRESSION = 0.6                 # variable bit rate, 0 best .. 1 smallest: 12-15 kB/s for stereo music at 44.1 kHz
 CHANNEL_NAMES = {1: "mono", 2: "stereo"}
 FIGURE_STYLE = "margin: 0.3em 0 0.8em 0; max-width: 40em;"
 

@@ -1,7 +1,7 @@
 """The course's plots: one quiet style, axes in seconds, Hz and dB, colours that colour-blind readers can tell apart.
 
-Every function draws into `ax` or makes a figure of its own, and returns the Axes (`plot_masks`: the Figure). Give what it
-returns to `course_lib.notebook.show` with a caption and a description.
+Every function draws into `ax` or makes a figure of its own, and returns the Axes (`plot_masks`: the Figure). Give
+what it returns to `course_lib.notebook.show` with a caption and a description.
 """
 
 import math
@@ -19,7 +19,8 @@ OKABE_ITO = {"black": "#000000", "orange": "#E69F00", "sky blue": "#56B4E9", "bl
 STEM_COLOURS = {"drums": OKABE_ITO["vermilion"], "bass": OKABE_ITO["blue"], "other": OKABE_ITO["bluish green"],
                 "vocals": OKABE_ITO["reddish purple"], "guitar": OKABE_ITO["orange"], "piano": OKABE_ITO["sky blue"],
                 "accompaniment": "#7F7F7F", "mixture": "#404040"}
-LINE_COLOURS = [OKABE_ITO[name] for name in ("blue", "vermilion", "bluish green", "reddish purple", "orange", "sky blue")]
+LINE_COLOURS = [OKABE_ITO[name] for name in
+                ("blue", "vermilion", "bluish green", "reddish purple", "orange", "sky blue")]
 MARKERS = ["o", "s", "D", "^", "v", "P"]              # beside the colour, for who cannot tell them apart
 BOUND_COLOUR = "#606060"
 BOUND_DASHES = ["solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5))]
@@ -92,8 +93,9 @@ def plot_waveform(x, rate: int, title: str | None = None, *, labels: Sequence[st
     """Amplitude over time. Returns the Axes.
 
     x: (time,) or (channels, time), floats; or several of them in a mapping by name or a list with `labels`, drawn over
-    each other in their order. Up to 2000 samples are drawn as a line a channel; of more, each column of the picture shows
-    the range from the smallest to the largest sample of all channels. rate: Hz. start: seconds at the first sample.
+    each other in their order. Up to 2000 samples are drawn as a line a channel; of more, each column of the picture
+    shows the range from the smallest to the largest sample of all channels. rate: Hz. start: seconds at the first
+    sample.
     """
     rate = checked_rate(rate)
     with house_style():
@@ -121,14 +123,15 @@ def plot_waveform(x, rate: int, title: str | None = None, *, labels: Sequence[st
 def level(x, rate: int, window_length: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
     """Times in seconds and the level in dB of consecutive pieces of a signal.
 
-    x: (time,) or (channels, time). window_length: seconds a piece. The level is the RMS over the piece and all channels,
-    0 dB for a constant of 1, so -3 dB for a full-scale sine; silence is -200 dB.
+    x: (time,) or (channels, time). window_length: seconds a piece. The level is the RMS over the piece and all
+    channels, 0 dB for a constant of 1, so -3 dB for a full-scale sine; silence is -200 dB.
     """
     channels, rate = as_channels(x), checked_rate(rate)
     samples = max(1, round(window_length * rate))
     pieces = max(1, channels.shape[1] // samples)
     samples = min(samples, channels.shape[1])
-    power = (channels[:, : pieces * samples].astype(np.float64) ** 2).reshape(len(channels), pieces, samples).mean((0, 2))
+    squares = channels[:, : pieces * samples].astype(np.float64) ** 2
+    power = squares.reshape(len(channels), pieces, samples).mean((0, 2))   # (channels, pieces, samples) -> (pieces,)
     return (np.arange(pieces) + 0.5) * samples / rate, decibels(np.sqrt(power))
 
 
@@ -188,8 +191,8 @@ def _merge_cells(values: np.ndarray, edges: np.ndarray, scale, most: int, axis: 
     return np.add.reduceat(values, keep[:-1], axis=axis) / counts, edges[keep]
 
 
-def _draw_cells(ax, values: np.ndarray, rate: int, hop_length: int, axis: str, top: float | None, limits, colour_map: str,
-                merge: str):
+def _draw_cells(ax, values: np.ndarray, rate: int, hop_length: int, axis: str, top: float | None, limits,
+                colour_map: str, merge: str):
     """Draw (freq, frames) as coloured cells on true axes in seconds and Hz. Returns matplotlib's QuadMesh."""
     if axis not in AXIS_SCALES:
         raise ValueError(f"axis is {axis!r}; expected one of {sorted(AXIS_SCALES)}")
@@ -229,10 +232,12 @@ def _set_frequency_axis(ax, axis: str, lowest: float, highest: float) -> None:
 
 
 def spectrogram_amplitude(x, n_fft: int = 2048, hop_length: int = 512) -> np.ndarray:
-    """Amplitude of a signal's STFT, (n_fft/2 + 1, frames), 1 for a full-scale sine: periodic Hann, centred, RMS over channels.
+    """Amplitude of a signal's STFT, (n_fft/2 + 1, frames), 1 for a full-scale sine; the RMS over channels.
 
-    x: (time,) or (channels, time); a ready complex STFT (..., n_fft/2 + 1, frames) or its magnitude, of the unscaled kind
-    that chapter 1 and torch.stft give, keeps its frames. A magnitude must have n_fft/2 + 1 rows, or it is taken as audio.
+    Periodic Hann window, centred frames, reflected edges.
+    x: (time,) or (channels, time); a ready complex STFT (..., n_fft/2 + 1, frames) or its magnitude, of the unscaled
+    kind that chapter 1 and torch.stft give, keeps its frames. A magnitude must have n_fft/2 + 1 rows, or it is taken
+    as audio.
     """
     import torch
 
@@ -260,15 +265,16 @@ def plot_spectrogram(x, rate: int, title: str | None = None, *, n_fft: int = 204
     """Level in dB over time and frequency. Returns the Axes.
 
     x: (time,) or (channels, time), or a ready spectrogram (see `spectrogram_amplitude`) with its hop_length. rate: Hz.
-    axis: how frequency is spaced: "log", "linear" or "mel"; the ticks are Hz each time. top: highest frequency shown, Hz.
+    axis: how frequency is spaced: "log", "linear" or "mel"; the ticks are Hz each time. top: highest frequency shown,
+    Hz.
     loudest: dB of the brightest colour (default: the loudest cell); give the same to pictures that are to be compared.
-    db_range: dB from the brightest colour to the darkest. 0 dB is a full-scale sine. Where bins or frames are finer than the
-    picture, a cell shows the strongest of them.
+    db_range: dB from the brightest colour to the darkest. 0 dB is a full-scale sine. Where bins or frames are finer
+    than the picture, a cell shows the strongest of them.
     """
     rate = checked_rate(rate)
     amplitude = spectrogram_amplitude(x, n_fft, hop_length)
     if loudest is None:
-        loudest = max(float(decibels(amplitude.max())), -120.0)            # silence: dark everywhere, not noise made bright
+        loudest = max(float(decibels(amplitude.max())), -120.0)           # silence is dark, not its noise bright
     with house_style():
         ax = _new_axes(ax, 2.8)
         mesh = _draw_cells(ax, decibels(amplitude), rate, hop_length, axis, top, (loudest - db_range, loudest),
@@ -284,8 +290,8 @@ def plot_masks(masks: Mapping[str, object], rate: int, hop_length: int = 512, *,
     """Masks side by side, on shared axes and with one colour bar from 0 to 1. Returns the Figure.
 
     masks: name -> (freq, frames), real values or complex ones (their magnitude is shown), of one shape. rate: Hz.
-    Values above 1 take the brightest colour, and the bar then ends in an arrow. columns: pictures in a row. Where bins or
-    frames are finer than the picture, a cell shows their mean.
+    Values above 1 take the brightest colour, and the bar then ends in an arrow. columns: pictures in a row. Where
+    bins or frames are finer than the picture, a cell shows their mean.
     """
     import matplotlib.pyplot as plt
 
@@ -300,7 +306,8 @@ def plot_masks(masks: Mapping[str, object], rate: int, hop_length: int = 512, *,
     columns = min(columns, len(values))
     rows = -(-len(values) // columns)
     with house_style():
-        figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 0.5 + 2.1 * rows), sharex=True, sharey=True, squeeze=False)
+        figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 0.5 + 2.1 * rows), sharex=True, sharey=True,
+                                    squeeze=False)
         for ax, (name, value) in zip(grid.flat, values.items()):
             mesh = _draw_cells(ax, value, checked_rate(rate), hop_length, axis, top, (0, 1), MASK_MAP, "mean")
             ax.set(title=name, xlabel="time (s)")
@@ -327,9 +334,10 @@ def plot_scores(scores: Mapping[str, object], stems: Sequence[str], bounds: Mapp
                 title: str | None = None, *, unit: str = "SDR (dB)", centre: str = "median", seed: int = 0, ax=None):
     """Scores per stem: a dot a method with its 95% interval over tracks, beside bounds as grey lines. Returns the Axes.
 
-    scores: method -> (tracks, stems); NaN where a score is undefined. bounds: name -> (tracks, stems) or (stems,), such as
-    the mixture as estimate and the ideal mask: their centre only. stems: names, in the order of the columns.
-    centre: "median" or "mean" over tracks; the interval is the bootstrap of `course_lib.notebook.tables`, seeded by seed.
+    scores: method -> (tracks, stems); NaN where a score is undefined. bounds: name -> (tracks, stems) or (stems,),
+    such as the mixture as estimate and the ideal mask: their centre only. stems: names, in the order of the columns.
+    centre: "median" or "mean" over tracks; the interval is the bootstrap of `course_lib.notebook.tables`, seeded by
+    seed.
     """
     intervals = {"median": median_interval, "mean": mean_interval}
     if centre not in intervals:
@@ -350,8 +358,8 @@ def plot_scores(scores: Mapping[str, object], stems: Sequence[str], bounds: Mapp
         for number, (name, table) in enumerate(tables.items()):
             middle, low, high = np.array([summarise(column, seed) for column in table.T]).T
             errors = np.nan_to_num(np.stack([middle - low, high - middle]))
-            ax.errorbar(positions + offsets[number], middle, yerr=errors, fmt=MARKERS[number % len(MARKERS)], markersize=5,
-                        capsize=0, elinewidth=1.6, color=LINE_COLOURS[number % len(LINE_COLOURS)],
+            ax.errorbar(positions + offsets[number], middle, yerr=errors, fmt=MARKERS[number % len(MARKERS)],
+                        markersize=5, capsize=0, elinewidth=1.6, color=LINE_COLOURS[number % len(LINE_COLOURS)],
                         label=name if len(set(tracks.values())) == 1 else f"{name} ({tracks[name]} tracks)")
         resting_on = f", {centre} of {max(tracks.values())} tracks" if len(set(tracks.values())) == 1 else f", {centre}"
         ax.set(xticks=positions, xticklabels=list(stems), ylabel=unit + resting_on, title=title or "",
@@ -365,7 +373,8 @@ def plot_scores(scores: Mapping[str, object], stems: Sequence[str], bounds: Mapp
 def smoothed(steps: np.ndarray, values: np.ndarray, width: float) -> np.ndarray:
     """The centred mean of values (n,) over `width` steps, narrower at the ends so that it stays centred there.
 
-    steps: (n,), ascending. NaN is left out of the mean. A curve logged less often than every `width` steps stays as it is.
+    steps: (n,), ascending. NaN is left out of the mean. A curve logged less often than every `width` steps stays as
+    it is.
     """
     known = ~np.isnan(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
@@ -380,9 +389,10 @@ def plot_losses(losses: Mapping[str, tuple], title: str | None = None, *, smooth
                 log_loss: bool = True, unit: str = "loss", ax=None):
     """Loss over training steps, a line a curve. Returns the Axes.
 
-    losses: name -> (steps, values), both (n,), steps ascending. smoothing: width of the running mean in steps; the raw values
-    stay visible behind it, pale. log_steps, log_loss: logarithmic axes. unit: label of the vertical axis.
-    Raises ValueError for lengths that differ, steps that go back, and values <= 0 (a negative SI-SDR) on a logarithmic axis.
+    losses: name -> (steps, values), both (n,), steps ascending. smoothing: width of the running mean in steps; the
+    raw values stay visible behind it, pale. log_steps, log_loss: logarithmic axes. unit: label of the vertical axis.
+    Raises ValueError for lengths that differ, steps that go back, and values <= 0 (a negative SI-SDR) on a
+    logarithmic axis.
     """
     if not losses:
         raise ValueError("losses is empty; expected at least one curve as (steps, values)")

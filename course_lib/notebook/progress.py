@@ -64,8 +64,8 @@ def progress(items: Iterable[Item], text: str, total: int | None = None) -> Iter
     """Iterate over `items` and show how far it is: a bar that vanishes when the loop ends.
 
     text: what is being done ('training', 'scoring songs'). total: number of items, default len(items) where it has one.
-    In a notebook the bar is an output that is emptied at the end; in a terminal it is tqdm's; where notebooks are executed
-    for storing (COURSE_EXECUTING=1) and where output goes to a file there is none.
+    In a notebook the bar is an output that is emptied at the end; in a terminal it is tqdm's; where notebooks are
+    executed for storing (COURSE_EXECUTING=1) and where output goes to a file there is none.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)

@@ -22,7 +22,7 @@ KNOWN_WARNINGS = [
 
 
 class ChapterSetup(SimpleNamespace):
-    """What `setup` gives a chapter: `chapter`, `profile`, `device`, `seed`, `generator`, and the profile's sizes by name."""
+    """What `setup` gives: `chapter`, `profile`, `device`, `seed`, `generator`, and the profile's sizes by name."""
 
 
 def in_colab() -> bool:
@@ -31,7 +31,7 @@ def in_colab() -> bool:
 
 
 def choose_profile() -> str:
-    """The profile: COURSE_PROFILE where set, else "gpu" on Colab with a GPU, else "cpu". ValueError for another name."""
+    """COURSE_PROFILE where set, else "gpu" on Colab with a GPU, else "cpu". ValueError for another name."""
     import torch
 
     if chosen := os.environ.get("COURSE_PROFILE", "").strip():
@@ -44,7 +44,8 @@ def choose_profile() -> str:
 def choose_sizes(profile: str, cpu: Mapping[str, object], gpu: Mapping[str, object] | None) -> dict[str, object]:
     """The sizes of a profile. Both tables must name the same sizes, and none may be called like what `setup` adds."""
     if gpu is not None and set(cpu) != set(gpu):
-        raise ValueError(f"the profiles name different sizes: {sorted(set(cpu) ^ set(gpu))} is only in one of cpu and gpu")
+        raise ValueError("the profiles name different sizes: "
+                         f"{sorted(set(cpu) ^ set(gpu))} is only in one of cpu and gpu")
     if taken := {"chapter", "profile", "device", "seed", "generator"} & set(cpu):
         raise ValueError(f"the sizes {sorted(taken)} have names that setup gives its own values; choose others")
     return dict(cpu if profile == "cpu" or gpu is None else gpu)
@@ -111,12 +112,12 @@ def setup(chapter: str, *, cpu: Mapping[str, object], gpu: Mapping[str, object] 
           threads: int | None = None, needs: str = "0.1") -> ChapterSetup:
     """Prepare a chapter and return its settings. Prints one line, the same on every machine with that profile.
 
-    chapter: the notebook's name, such as "01_stft_and_masks". cpu, gpu: the sizes and steps of each profile by name; they
-    become attributes of the result (`cfg.songs`). Without gpu both profiles have the sizes of cpu.
-    seed: for `generator` (a torch.Generator on the CPU) and the global generators. threads: torch's, unless COURSE_THREADS
-    says otherwise. needs: the version of course_lib the chapter was written for.
-    `device` is "cuda" in the profile gpu where there is one, else "cpu". Raises ValueError for an unknown profile, a bad
-    COURSE_THREADS or tables that do not fit, ImportError for an older course_lib.
+    chapter: the notebook's name, such as "01_stft_and_masks". cpu, gpu: the sizes and steps of each profile by name;
+    they become attributes of the result (`cfg.songs`). Without gpu both profiles have the sizes of cpu.
+    seed: for `generator` (a torch.Generator on the CPU) and the global generators. threads: torch's, unless
+    COURSE_THREADS says otherwise. needs: the version of course_lib the chapter was written for.
+    `device` is "cuda" in the profile gpu where there is one, else "cpu". Raises ValueError for an unknown profile, a
+    bad COURSE_THREADS or tables that do not fit, ImportError for an older course_lib.
     """
     import torch
 

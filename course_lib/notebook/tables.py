@@ -13,8 +13,8 @@ def bootstrap_interval(values, statistic, seed: int = 0, level: float = 0.95, re
 
     values: (n,), one a track; NaN (score undefined) is left out. statistic: function of (array, axis) such as np.mean.
     level: share of resampled sets whose statistic lies inside. The same seed gives the same interval.
-    One value has no interval: low and high are NaN; nothing but NaN gives three NaN. ValueError for another shape or size 0.
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    One value has no interval: low and high are NaN; nothing but NaN gives three NaN. ValueError for another shape or
+    size 0. Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
@@ -33,12 +33,12 @@ def bootstrap_interval(values, statistic, seed: int = 0, level: float = 0.95, re
 
 
 def mean_interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high) of values (n,), one a track: the mean and its bootstrap interval. See `bootstrap_interval`."""
+    """(mean, low, high) of values (n,), one a track, with the interval of `bootstrap_interval`."""
     return bootstrap_interval(values, np.mean, seed, level)
 
 
 def median_interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
-    """(median, low, high) of values (n,), one a track: the median and its bootstrap interval. See `bootstrap_interval`."""
+    """(median, low, high) of values (n,), one a track, with the interval of `bootstrap_interval`."""
     return bootstrap_interval(values, np.median, seed, level)
 
 
@@ -78,7 +78,8 @@ def table_cells(rows, columns: Sequence[str], digits: int | Mapping[str, int]) -
                 raise ValueError(f"row {number} has {sorted(unknown)}, which are not among the columns {list(columns)}")
             row = [row.get(column) for column in columns]
         if len(row) != len(columns):
-            raise ValueError(f"row {number} has {len(row)} values; expected {len(columns)}, one for each of {list(columns)}")
+            raise ValueError(f"row {number} has {len(row)} values; expected {len(columns)}, "
+                             f"one for each of {list(columns)}")
         places = [digits.get(column, 2) if isinstance(digits, Mapping) else digits for column in columns]
         cells.append([format_number(value, place) for value, place in zip(row, places)])
     return cells
@@ -107,8 +108,8 @@ def show_table(rows, columns: Sequence[str], caption: str | None = None, *,
                digits: int | Mapping[str, int] = 2) -> None:
     """Show a table, rounded in one place: Markdown for the reader, aligned plain text as the alternative.
 
-    rows: sequences with a value a column, or mappings by column name (what is absent becomes a dash). A value is text, a
-    number, None, or (centre, low, high) from `mean_interval`. columns: the headings.
+    rows: sequences with a value a column, or mappings by column name (what is absent becomes a dash). A value is
+    text, a number, None, or (centre, low, high) from `mean_interval`. columns: the headings.
     digits: decimals of floats, for all columns or by column name. Say in the caption on how many tracks it rests.
     Raises ValueError for no rows, a row of another length or with a key that is no column.
     """
