@@ -106,3 +106,17 @@ def pytest_collect_file(file_path, parent):
     """Collect a notebook, unless it is an assignment: those are executed by their own tests."""
     if file_path.suffix == ".ipynb" and not SKIPPED_FOLDERS & set(file_path.parts):
         return ChapterFile.from_parent(parent, path=file_path)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say at the end how long each chapter took."""
+    seconds = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            chapter, _, cell = getattr(report, "nodeid", "").partition("::")
+            if cell and chapter.endswith(".ipynb"):
+                seconds[chapter] = seconds.get(chapter, 0.0) + getattr(report, "duration", 0.0)
+    if seconds:
+        terminalreporter.section("seconds of each chapter")
+        for chapter in sorted(seconds):
+            terminalreporter.write_line(f"{seconds[chapter]:8.1f} s  {chapter}")

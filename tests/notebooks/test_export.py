@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from chapter_checks import export_drift, read
-from conftest import write_pair
+from flawless_chapter import write_pair
 from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from chapter_checks import CHECKS, notebooks, read, tracked_files
-from conftest import write_pair
+from flawless_chapter import write_pair
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 ROOT = Path(__file__).resolve().parents[2]
