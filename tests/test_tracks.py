@@ -298,6 +298,12 @@ def test_guitar_and_piano_of_an_own_folder_stand_beside_other(tmp_path):
     assert torch.equal(track["other"], as_audio(audio["other"] + audio["guitar"] + audio["piano"]))
     assert torch.equal(track.sources(SIX_STEMS)[2], as_audio(audio["other"]))
     assert torch.equal(track.mixture, as_audio(sum(samples.astype(np.int32) for samples in audio.values())))
+    whole, = open_tracks("folder", root=tmp_path, other="whole")
+    assert torch.equal(whole["other"], as_audio(audio["other"]))
+    (tmp_path / "song" / "song.json").write_text("{}")                     # as the band writes, whose `other` is whole
+    assert torch.equal(open_tracks("folder", root=tmp_path)[0].mixture, whole.mixture)
+    with pytest.raises(ValueError, match="other 'half'"):
+        open_tracks("folder", root=tmp_path, other="half")
 
 
 def test_a_stem_of_another_name_needs_a_mixture(tmp_path):

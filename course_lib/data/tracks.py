@@ -167,7 +167,7 @@ def open_tracks(source: str = "band", split: str = "test", *, root: str | Path |
       "musdb18-7s": its free excerpts of 7 s (option: download=False).
     - "slakh2100": Slakh2100, FLAC (option: cut_to_shortest=False).
     - "folder": your own: ROOT/SONG/{drums,bass,other,vocals,...,mixture}.wav (.flac, .ogg, .mp3) (options:
-      missing="error", cut_to_shortest=False, channels=None; see `read_own_song`).
+      other=None, missing="error", cut_to_shortest=False, channels=None; see `read_own_song`).
     split: "train", "valid" or "test", several joined by "+" ("train+valid"). For "folder" a sub-folder of that name,
     or all songs where there is none.
     root: where the data set lies; default: `downloads/SOURCE` in the course's data folder ("band": `band` there).
@@ -232,16 +232,19 @@ def _own_folder(split: str, root: str | Path | None, count: int | None, **option
     return [read_own_song(folder, **options) for folder in folders[:count]]
 
 
-def read_own_song(folder: str | Path, *, missing: str = "error", cut_to_shortest: bool = False,
-                  channels: int | None = None) -> Track:
+def read_own_song(folder: str | Path, *, other: str | None = None, missing: str = "error",
+                  cut_to_shortest: bool = False, channels: int | None = None) -> Track:
     """A song of a reader's own: a folder with an audio file for each stem, named after it, and maybe `mixture`.
 
-    `guitar` and `piano` are stems beside `other` here, as a six-stem separation writes them; the track's `other` is
-    the sum of the three, as in all tracks. Without a mixture the sum of all stems is the mixture, for which drums,
+    other: "rest": `guitar` and `piano` are beside `other`, as a six-stem separation writes them, and the track's
+    `other` is the sum of the three, as in all tracks; "whole": the file includes them, as the band writes it (None:
+    "whole" where a song.json of the band lies beside it, else "rest"). Without a mixture the sum of all stems is the mixture, for which drums,
     bass, other and vocals must all be there (missing="silence": those that are not count as silent, as in a piece
     without vocals). Other arguments as for `read_song_folder`.
     """
-    return read_song_folder(folder, other="rest", missing=missing, cut_to_shortest=cut_to_shortest, channels=channels)
+    if other is None:
+        other = "whole" if (Path(folder) / "song.json").is_file() else "rest"
+    return read_song_folder(folder, other=other, missing=missing, cut_to_shortest=cut_to_shortest, channels=channels)
 
 
 def read_song_folder(folder: str | Path, *, other: str = "whole", required: Sequence[str] = (), missing: str = "error",
@@ -254,8 +257,9 @@ def read_song_folder(folder: str | Path, *, other: str = "whole", required: Sequ
     channels: 1 or 2 where mono files are to be spread over two channels (None: the most that a file has).
     """
     folder = Path(folder)
-    if missing not in ("error", "silence"):
-        raise ValueError(f'missing is {missing!r}; expected "error" or "silence"')
+    if missing not in ("error", "silence") or other not in ("whole", "rest"):
+        raise ValueError(f'missing is {missing!r} and other {other!r}; expected "error" or "silence", and "whole" '
+                         'or "rest"')
     headers = {stem: read_header(path) for stem, path in audio_files_of(folder).items()}
     rate, frames, channels = common_format(headers.values(), folder, cut_to_shortest, channels)
     readers: dict[str, StemReader] = {stem: FromFile(header) for stem, header in headers.items()}
