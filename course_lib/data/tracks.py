@@ -206,8 +206,9 @@ def _split_names(split: str, source: str) -> list[str]:
     return names
 
 
-def _band(split: str, root: str | Path | None, count: int | None, *, seconds: float = 20.0, render_rate: int = 44100,
-          soundfont: str | Path | None = None, progress: bool = True, seeds: Sequence[int] | None = None) -> list[Track]:
+def _band(split: str, root: str | Path | None, count: int | None, *, seconds: float = 20.0,
+          render_rate: int = 44100, soundfont: str | Path | None = None, progress: bool = True,
+          seeds: Sequence[int] | None = None) -> list[Track]:
     from course_lib.data.band import library      # on demand: other data sets do not need the generator
     if (split == "further") != (seeds is not None) or (seeds is not None and (
             len(seeds) == 0 or min(seeds) < library.FIRST_FREE_SEED)):
@@ -238,9 +239,10 @@ def read_own_song(folder: str | Path, *, other: str | None = None, missing: str 
 
     other: "rest": `guitar` and `piano` are beside `other`, as a six-stem separation writes them, and the track's
     `other` is the sum of the three, as in all tracks; "whole": the file includes them, as the band writes it (None:
-    "whole" where a song.json of the band lies beside it, else "rest"). Without a mixture the sum of all stems is the mixture, for which drums,
-    bass, other and vocals must all be there (missing="silence": those that are not count as silent, as in a piece
-    without vocals). Other arguments as for `read_song_folder`.
+    "whole" where a song.json of the band lies beside it, else "rest").
+    missing: without a mixture the sum of all stems is the mixture, for which drums, bass, other and vocals must all be
+    there; with missing="silence" those that are not count as silent, as in a piece without vocals.
+    Other arguments as for `read_song_folder`.
     """
     if other is None:
         other = "whole" if (Path(folder) / "song.json").is_file() else "rest"
