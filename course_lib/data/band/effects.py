@@ -15,6 +15,8 @@ REFERENCE_LEVEL = 0.1       # RMS of a part while it plays: what thresholds and 
 HIGHEST_CORNER = 0.45       # of the sample rate
 LEVEL_FRAME = 2048          # samples over which the level is measured
 ACTIVE_RANGE = 1e-4         # frames within 40 dB (power) of the loudest count as playing
+AIR = 7000.0                # Hz above which a sound is airy rather than bright
+HIGHEST_OVERTONE = 15000.0  # Hz: where the added overtones roll off, as records do
 DETECTOR_HOP = 256          # samples per step of a compressor's level detector
 SWEEP_HOP = 128             # samples per step of a chorus's delay
 LOOK_AHEAD = 0.006          # seconds by which the limiter sees a peak coming
@@ -110,15 +112,15 @@ def saturate(y: np.ndarray, drive: float) -> np.ndarray:
     return out
 
 
-def excite(y: np.ndarray, frequency: float, amount: float, rate: int) -> np.ndarray:
+def excite(y: np.ndarray, frequency: float, amount: float, rate: int, air_db: float = 0.0) -> np.ndarray:
     """Add overtones of what lies above `frequency`: sampled instruments stop at 5 to 10 kHz, records do not.
 
     The rectified band gives even overtones, the clipped one odd overtones; they are made from the middle of a stereo
-    signal and added to both sides.
+    signal and added to both sides. amount: their level re the band, about. air_db: dB for those above AIR.
     """
     middle = y if len(y) == 1 else y.mean(0, keepdims=True)
     band = equalise(middle, high_pass(frequency, rate))
-    scale = np.float32(np.sqrt(np.vdot(band, band) / band.size) + 1e-6)
+    scale = np.float32(np.sqrt(np.square(band).mean()) + 1e-6)       # not np.dot: its rounding depends on the threads
     band *= 2 / scale
     overtones = np.tanh(band)
     np.abs(overtones, out=overtones)
@@ -126,7 +128,8 @@ def excite(y: np.ndarray, frequency: float, amount: float, rate: int) -> np.ndar
     np.tanh(band, out=band)
     band *= np.float32(0.5)
     overtones += band
-    overtones = equalise(overtones, high_pass(1.2 * frequency, rate))
+    overtones = equalise(overtones, high_pass(1.2 * frequency, rate), high_shelf(AIR, air_db, rate),
+                         low_pass(HIGHEST_OVERTONE, rate))
     overtones *= np.float32(amount) * scale
     return y + overtones
 

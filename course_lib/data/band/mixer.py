@@ -19,8 +19,9 @@ from course_lib.data.band.effects import (
     REFERENCE_LEVEL, Reverb, active_level, at_level, band_pass, chorus, compressor_gain, decibels,
     double_track, echo, equalise, excite, high_pass, high_shelf, impulse_response, limiter_gain, pan,
     peaking, saturate, width)
-from course_lib.data.band.sampler import DRUM_BANK, SoundFont, default_soundfont
+from course_lib.data.band.sampler import DRUM_BANK, SoundFont
 from course_lib.data.band.song import Note, Part, Song
+from course_lib.data.band.soundfonts import default_soundfont
 from course_lib.data.band.voice import Singer, sing
 
 STEMS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # guitar + piano + rest = the stem "other"
@@ -29,10 +30,11 @@ REFERENCE_MIX = 0.2                 # active level of the mixture before the mas
 PEAK = 0.98                         # the mixture stays below
 SUBSONIC = 25.0                     # Hz: what lies below is offset and rumble
 FADE_OUT = 0.012                    # seconds: sounds cut at the song's end do not click
-STEM_LEVELS = {"drums": (0.5, 2.0), "bass": (-1.0, 2.0), "other": (-0.7, 2.0), "vocals": (-0.7, 2.0)}   # dB: mean, spread
+STEM_LEVELS = {"drums": (-1.5, 1.8), "bass": (-1.0, 2.0), "other": (0.0, 2.0), "vocals": (-0.8, 1.8)}   # dB: mean, spread
 ROLE_LEVELS = {"comp": 0.0, "pad": -5.0, "lead": -1.0}              # dB, within the stem "other"
+PAN_SPREAD = 0.20                   # standard deviation of the places of instruments, 1 is hard left or right
 HALL_SHARE = 0.5                    # of the stems are in the hall, the others in the plate
-ROLE_REVERB = {"pad": 1.3, "drums": 0.6, "bass": 0.0}               # send to the rooms re other parts
+ROLE_REVERB = {"pad": 1.3, "drums": 0.8, "bass": 0.0}               # send to the rooms re other parts
 BACKING_LEVEL = -7.0                # dB of a backing voice re the lead voice
 TRACTS = (0.92, 1.0, 1.12)          # formants of the low, middle and high voice re an average adult
 DISTORTED = (29, 30)                # General MIDI overdriven and distorted guitar: always through an amplifier
@@ -105,10 +107,10 @@ def _record_drums(part: Part, song: Song, rate: int, font: SoundFont, rng: np.ra
     tuning = {pitch: kit for pitch in range(128)}
     tuning |= {KICK: rng.normal(0, 150), SNARE: rng.normal(0, 180), HI_HAT: rng.normal(0, 150)}
     y = font.render(part.notes, part.program, song.seconds, DRUM_BANK, tuning)
-    y = at_level(width(y, rng.uniform(0.15, 0.9)))
+    y = at_level(width(y, rng.uniform(0.05, 0.4)))
     y = equalise(y, high_pass(SUBSONIC, rate), peaking(rng.uniform(60, 110), rng.normal(1, 3), rate),
                  peaking(rng.uniform(300, 900), rng.normal(-1, 3), rate), high_shelf(4000, rng.normal(4, 2.5), rate))
-    y = excite(y, rng.uniform(4500, 7500), rng.uniform(0.3, 1.2), rate)
+    y = excite(y, rng.uniform(4500, 7500), rng.uniform(0.4, 1.4), rate, air_db=6)
     y = at_level(saturate(y, rng.uniform(0.08, 0.4)))
     crushed = at_level(y * compressor_gain(y, rate, -34, 8, attack=0.003, release=0.12))
     return at_level(y + crushed * np.float32(rng.uniform(0.1, 0.8)))             # brings up the room and the ghost notes
@@ -118,7 +120,7 @@ def _record_bass(y: np.ndarray, part: Part, rate: int, rng: np.random.Generator)
     """A bass: the clean string, some amplifier beside it, compression."""
     amplifier = equalise(saturate(y, rng.uniform(0.4, 2)), band_pass(300, rng.uniform(2500, 5000), rate))
     y = y + amplifier * np.float32(rng.uniform(0.05, 0.9))
-    y = excite(y, 700, rng.uniform(0.05, 0.4), rate)
+    y = excite(y, 700, rng.uniform(0.1, 0.6), rate)
     y = y * compressor_gain(y, rate, -24, 4, attack=0.01, release=0.15)
     return equalise(y, high_pass(SUBSONIC, rate), peaking(rng.uniform(500, 1200), rng.normal(1, 3), rate))
 
@@ -127,10 +129,10 @@ def _record_instrument(y: np.ndarray, part: Part, rate: int, rng: np.random.Gene
     """Anything in the stem "other": perhaps an amplifier, a chorus, a second take; then microphone colour."""
     if part.program in DISTORTED or (part.program in AMPLIFIED and rng.random() < 0.3):
         y = equalise(saturate(y, rng.uniform(0.4, 2.5)), band_pass(90, rng.uniform(3800, 6500), rate))
-    y = excite(y, rng.uniform(1800, 3500), rng.uniform(0.1, 0.8), rate)
+    y = excite(y, rng.uniform(1800, 3500), rng.uniform(0.4, 2.0), rate, air_db=10)
     y = equalise(y, high_pass(SUBSONIC, rate), high_shelf(2500, rng.normal(3, 2.5), rate),
                  peaking(np.exp(rng.uniform(np.log(250), np.log(6000))), rng.normal(0, 4), rate))
-    if rng.random() < 0.3:
+    if rng.random() < (0.6 if part.role == "pad" else 0.3):
         y = chorus(y, rng.uniform(0.3, 1.2), rate)
     if part.role == "comp" and part.program in DOUBLED and rng.random() < 0.6:
         y = double_track(y, rng.uniform(0.012, 0.025), rate)
@@ -150,7 +152,7 @@ def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) 
         second = sing(again, song.seconds, singer, np.random.default_rng(words), rate)[None]
         y = pan(y, -0.5 * rng.uniform(0.3, 1)) + pan(second, 0.5 * rng.uniform(0.3, 1))
     y = equalise(y, high_pass(90, rate), peaking(rng.uniform(1500, 3500), rng.normal(5, 2), rate),
-                 high_shelf(6000, rng.normal(1, 2), rate))
+                 high_shelf(7000, rng.normal(6, 2), rate))
     y = at_level(saturate(at_level(y), rng.uniform(0.15, 0.6)))
     return at_level(y * compressor_gain(y, rate, -26, rng.uniform(3, 8), attack=0.01, release=0.15))
 
@@ -166,7 +168,7 @@ def _mix_stem(members: list[tuple[int, Part]], song: Song, rate: int, soundfont:
     for index, part in members:
         rng = np.random.default_rng([song.seed, 4, index])
         y = render_part(part, song, rate, soundfont, index)
-        y = pan(y * decibels(_part_level(part, rng)), rng.normal(0, 0.45) if part.stem == "other" else 0.0)
+        y = pan(y * decibels(_part_level(part, rng)), rng.normal(0, PAN_SPREAD) if part.stem == "other" else 0.0)
         if part.stem == "vocals" and rng.random() < 0.35:
             y = echo(y, 60 / song.bpm * rng.choice([0.5, 0.75, 1.0]), rate)
         send += (y[0] + y[1]) * np.float32(0.5 * amount * ROLE_REVERB.get(part.role, 1.0) * rng.uniform(0.5, 1.5))

@@ -45,7 +45,7 @@ VELOCITY_TO_CUTOFF = 1200   # cents by which the softest note's filter is lower 
 ATTENUATION_SCALE = 0.4     # share of a zone's attenuation that is applied: what fonts are voiced for since the first player
 PAN_LAW_AT_CENTRE = (0.5 ** 0.5,)    # amplitude of a sound in the middle on each side
 MISTUNED = (8.5, 45.0)     # cents: less is a chorus of layers, more is meant (a musette's second reed)
-CLEAR_PITCH = 0.9           # normalised autocorrelation from which a measured pitch is believed
+CLEAR_PITCH = 0.8           # normalised autocorrelation from which a measured pitch is believed
 CENTRE = 0                  # the pan value of a zone in the middle; -500 is left, 500 right
 
 RAW_OFFSETS = 32768         # points in one unit of the "coarse" address generators
