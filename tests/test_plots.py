@@ -221,7 +221,7 @@ def test_a_figure_is_shown_once_with_caption_and_description(shown):
 
 
 def test_a_picture_has_a_fixed_size_and_few_bytes(shown):
-    noise = np.random.default_rng(0).normal(0, 0.1, (2, 10 * RATE)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 5 * RATE)).astype(np.float32)
     for title in (None, "a title that is long enough to move the axes, if it could"):
         figures.show(plots.plot_spectrogram(noise, RATE, title), "Noise.", "Noise everywhere.")
     pictures = [data["image/png"] for data, _ in shown[::2]]
@@ -286,10 +286,10 @@ def test_rows_that_do_not_fit_are_refused():
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
     generator = np.random.default_rng(0)
-    samples = generator.normal(3.0, 2.0, (200, 20))
+    samples = generator.normal(3.0, 2.0, (100, 20))
     intervals = [tables.mean_interval(sample, level=0.9) for sample in samples]
     covered = np.mean([low <= 3.0 <= high for _, low, high in intervals])
-    assert 0.80 <= covered <= 0.95
+    assert 0.80 <= covered <= 0.97
     assert all(low <= centre <= high for centre, low, high in intervals)
 
 
