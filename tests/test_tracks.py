@@ -525,13 +525,14 @@ def test_a_broken_slakh_is_named(slakh):
 # ---- the band
 
 def test_the_band_comes_as_tracks_with_what_was_played(tmp_path):
-    track, = open_tracks("band", "valid", root=tmp_path, count=1, seconds=2.0, render_rate=16000, progress=False)
+    options = {"root": tmp_path, "seconds": 2.0, "render_rate": 16000, "progress": False}
+    track, = open_tracks("band", "valid", count=1, **options)
     assert (track.rate, track.seconds, track.channels, track.stems) == (16000, 2.0, 2, SIX_STEMS)
     for stems in (STEMS, SIX_STEMS):
         assert torch.equal(track.sources(stems).sum(0), track.mixture)
     assert all(track[stem].abs().max() > 1e-3 for stem in STEMS)
     assert {"key", "bpm", "beats", "chords", "parts"} <= set(track.info) and track.info["seconds"] == 2.0
-    further, = open_tracks("band", "further", root=tmp_path, seeds=[1000], seconds=2.0, render_rate=16000, progress=False)
+    further, = open_tracks("band", "further", seeds=[1000], **options)
     assert further.info["seed"] == 1000 and not torch.equal(further.mixture, track.mixture)
 
 
