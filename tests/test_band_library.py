@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,7 +67,8 @@ def test_files_are_16_bit_stereo_of_the_asked_length(songs):
         assert sorted(path.name for path in song.iterdir()) == sorted(writer.SONG_FILES)
         for name in writer.FILES:
             info = soundfile.info(song / f"{name}.wav")
-            assert (info.samplerate, info.channels, info.frames, info.subtype) == (RATE, 2, round(SECONDS * RATE), "PCM_16")
+            assert (info.samplerate, info.channels, info.subtype) == (RATE, 2, "PCM_16")
+            assert info.frames == round(SECONDS * RATE)
 
 
 def test_stems_add_up_to_the_last_bit(songs):
@@ -186,7 +188,8 @@ def test_no_two_songs_of_the_default_set_are_the_same():
     songs = [compose(seed) for seeds in library.SPLITS.values() for seed in seeds]
     assert len({str([part.notes for part in song.parts]) for song in songs}) == 92
     names = [library.song_name(song) for song in songs]
-    assert len(set(names)) == 92 and not any(set(name) & set('<>:"/\\|?*#') or name.endswith((".", " ")) for name in names)
+    assert len(set(names)) == 92
+    assert all(re.fullmatch(r"[A-Za-z]+ \d{3} - [A-Za-z -]+[a-z]", name) for name in names)      # safe on Windows too
 
 
 def test_songs_are_rendered_once_and_kept(library_root, songs):
@@ -200,7 +203,8 @@ def test_songs_are_rendered_once_and_kept(library_root, songs):
 def test_a_variant_has_a_folder_of_its_own(tmp_path, monkeypatch):
     font = tmp_path / "My font!.sf2"
     font.write_bytes(b"x")
-    names = [library.variant_of(*arguments).name for arguments in ((20.0, 44100), (2.5, 44100), (20.0, 16000), (20.0, 44100, font))]
+    settings = ((20.0, 44100), (2.5, 44100), (20.0, 16000), (20.0, 44100, font))
+    names = [library.variant_of(*arguments).name for arguments in settings]
     monkeypatch.setattr(library, "GENERATOR_VERSION", 999)
     names.append(library.variant_of().name)
     assert len(set(names)) == 5 and names[4].endswith("_v999")
@@ -299,7 +303,8 @@ print(band_song(1001, 2.0, 16000, root=sys.argv[1]).name)
         process = in_python(code, str(tmp_path))
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=3)
-        song = writer.write_song(compose(1001, SECONDS), folder / library.FURTHER / name, RATE, scratch=folder / library.SCRATCH)
+        target, scratch = folder / library.FURTHER / name, folder / library.SCRATCH
+        song = writer.write_song(compose(1001, SECONDS), target, RATE, scratch=scratch)
         modified = (song / "mixture.wav").stat().st_mtime_ns
     out, errors = process.communicate(timeout=60)
     assert out.strip() == name, errors
@@ -332,9 +337,10 @@ def test_estimate_of_the_disk_needed(songs):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"split": "dev"}, "split is 'dev'; the band has train, valid, test"), ({"split": "test", "count": 21}, "count is 21"),
-    ({"split": "test", "count": 0}, "count is 0"), ({"seconds": 1.0}, "seconds is 1.0"), ({"rate": 0}, "rate is 0"),
-    ({"rate": 44100.0}, "rate is 44100.0"), ({"jobs": 0}, "jobs is 0"),
+    ({"split": "dev"}, "split is 'dev'; the band has train, valid, test"),
+    ({"split": "test", "count": 21}, "count is 21"), ({"split": "test", "count": 0}, "count is 0"),
+    ({"seconds": 1.0}, "seconds is 1.0"), ({"rate": 0}, "rate is 0"), ({"rate": 44100.0}, "rate is 44100.0"),
+    ({"jobs": 0}, "jobs is 0"),
 ])
 def test_bad_arguments_are_named(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -439,7 +445,8 @@ def test_translation_changes_the_instrument_and_no_note():
     translated = translate(song, place, 73)
     assert translated.parts[place].program == 73 and translated.parts[place].name == "flute"
     assert translated.parts[place].notes == song.parts[place].notes
-    assert [p for i, p in enumerate(translated.parts) if i != place] == [p for i, p in enumerate(song.parts) if i != place]
+    same = [old == new for old, new in zip(song.parts, translated.parts)]
+    assert same == [each != place for each in range(len(song.parts))]
     assert all(part.program == 32 for part in translate(song, "bass", 32).parts if part.stem == "bass")
     assert {part.program for part in translate(song, "other", 0).parts if part.stem == "other"} == {0}
 
@@ -451,8 +458,9 @@ def test_translation_pairs_are_aligned_to_the_sample():
     source, target = timbre.translation_pair(song, place, 0 if song.parts[place].program else 25, RATE)
     assert source.shape == target.shape == (1, 4 * RATE) and source.dtype == np.float32
     assert np.abs(np.stack([source, target])).max() == pytest.approx(0.9) and not np.allclose(source, target, atol=0.05)
-    rises = [np.maximum(0, np.diff(np.log(np.square(take[0]).reshape(-1, 160).mean(1) + 1e-4))) for take in (source, target)]
-    lags = range(-20, 21)                  # in frames of 10 ms
+    power = [np.square(take[0]).reshape(-1, 160).mean(1) for take in (source, target)]      # in frames of 10 ms
+    rises = [np.maximum(0, np.diff(np.log(curve + 1e-4))) for curve in power]
+    lags = range(-20, 21)                  # frames
     correlation = [float(rises[0] @ np.roll(rises[1], lag)) for lag in lags]
     assert abs(lags[int(np.argmax(correlation))]) <= 1
 

@@ -73,6 +73,8 @@ def jupyter_command(root: Path, notebook: Path, port: int | None, browser: bool)
     """The command that runs JupyterLab of this Python in the checkout, opened on the notebook."""
     address = "/lab/tree/" + quote(notebook.relative_to(root).as_posix())
     options = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url={address}", "--ServerApp.answer_yes=True"]
+    if os.name == "posix" and os.geteuid() == 0:
+        options.append("--allow-root")         # in a container, where JupyterLab would refuse to start
     options += [] if browser else ["--no-browser"]
     options += [] if port is None else [f"--port={port}"]
     return [sys.executable, "-m", "jupyterlab", *options]
