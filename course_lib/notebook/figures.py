@@ -1,9 +1,9 @@
 """Figures as a reader meets them: a small PNG of fixed size, a caption beneath it, a description for who cannot see it.
 
-Where the description goes: nbconvert reads `metadata["image/png"]["alt"]` of the output. JupyterLab 4 writes no alt
-text for image outputs at all, so the caption's output repeats it as text that only a screen reader meets. The
-text/plain alternative of the image is the description too, which is what a terminal shows and what the notebook tests
-compare.
+Where the description goes: into `metadata["image/png"]["alt"]` of the output, which nbconvert's classic template and
+several publishing tools read. JupyterLab 4 and nbconvert's default template write no alt text for image outputs, so
+the caption's output repeats it as text that only a screen reader meets. The text/plain alternative of the image is the
+description too, which is what a terminal shows and what the notebook tests compare.
 """
 
 import html
