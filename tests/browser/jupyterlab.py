@@ -19,7 +19,13 @@ SERVER_SECONDS, OPEN_SECONDS = 120, 120
 BROKEN_WIDGET = re.compile(r"Error displaying widget|Loading widget|model not found|Javascript Error", re.IGNORECASE)
 SETTLED_SECONDS = 1.0             # an output counts as changed once it has kept still for so long
 THE_NOTEBOOK = "window.jupyterapp.shell.currentWidget"
-KERNEL_IS_IDLE = f"() => {THE_NOTEBOOK}.sessionContext.session?.kernel?.status === 'idle'"
+# The kernel answers requests one after the other: an answer to this one means that it is up and has done all before.
+KERNEL_ANSWERS = f"""async () => {{
+    const context = {THE_NOTEBOOK}.sessionContext;
+    await context.ready;
+    await context.session.kernel.info;
+    while (context.session.kernel.connectionStatus !== 'connected') await new Promise(done => setTimeout(done, 100));
+    await context.session.kernel.requestKernelInfo(); }}"""
 
 
 class LabServer:
@@ -104,10 +110,8 @@ class OpenNotebook:
         page.on("request", self._note_request)
         page.goto(server.address(name), wait_until="domcontentloaded")
         page.wait_for_function(f"() => window.jupyterapp && {THE_NOTEBOOK}?.content?.model", timeout=OPEN_SECONDS * 1000)
-        # a kernel that is not ready yet would drop the first cell
-        page.evaluate(f"async () => {{ await {THE_NOTEBOOK}.context.ready; await {THE_NOTEBOOK}.sessionContext.ready; }}")
-        page.wait_for_function(KERNEL_IS_IDLE, timeout=OPEN_SECONDS * 1000)
-        page.wait_for_timeout(500)
+        page.evaluate(f"async () => {{ await {THE_NOTEBOOK}.context.ready; await {THE_NOTEBOOK}.revealed; }}")
+        page.wait_for_timeout(1000)
 
     def _note_request(self, request):
         if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:", request.url):
@@ -115,13 +119,14 @@ class OpenNotebook:
 
     def run_all(self, seconds: float) -> None:
         """Run every cell; TimeoutError where that takes longer than `seconds`."""
+        self.page.evaluate(KERNEL_ANSWERS)                  # a kernel that is not ready yet would drop the first cell
         finished = self.page.evaluate(
             """milliseconds => Promise.race([
                  window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => true),
                  new Promise(resolve => setTimeout(() => resolve(false), milliseconds))])""", seconds * 1000)
         if not finished:
             raise TimeoutError(f"Run All took more than {seconds} s; counts so far {[c['count'] for c in self.code_cells()]}")
-        self.page.wait_for_function(KERNEL_IS_IDLE, timeout=30_000)
+        self.page.evaluate(KERNEL_ANSWERS)
         self.page.wait_for_timeout(1000)
 
     def code_cells(self) -> list[dict]:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
+# Colab brings its own build of this version for Python 3.13; the package index has none, and the course does not need it.
+COLABS_OWN_BUILDS = ("pandas",)
 # Executes a notebook with the tools that Colab has itself; 'google.colab' is not there, so the install cell does nothing.
 EXECUTE = """
 import sys, nbformat
@@ -48,14 +50,17 @@ def make_environment(folder: Path, python_version: str) -> Path:
     """A virtual environment with Colab's versions; returns its Python."""
     run("uv", "venv", "--quiet", "--no-project", "--python", python_version, folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    packages = [line for line in CONSTRAINTS.read_text(encoding="utf8").splitlines() if line and not line.startswith("#")]
-    run("uv", "pip", "install", "--quiet", "--no-config", "--python", python, *packages, "nbclient", "pip")
+    packages = [line for line in CONSTRAINTS.read_text(encoding="utf8").splitlines()
+                if line and not line.startswith(("#", *COLABS_OWN_BUILDS))]
+    # without --no-build a missing wheel would be compiled for half an hour
+    run("uv", "pip", "install", "--quiet", "--no-config", "--no-build", "--python", python, *packages, "nbclient", "pip")
     return python
 
 
 def install_course(python: Path) -> None:
     """What a chapter's install cell does on Colab, from this checkout's HEAD: pip install git+..."""
-    run(python, "-m", "pip", "install", "--quiet", f"git+file://{ROOT}@HEAD")
+    commit = run("git", "-C", ROOT, "rev-parse", "HEAD", capture_output=True, text=True).stdout.strip()
+    run(python, "-m", "pip", "install", "--quiet", f"git+file://{ROOT}@{commit}")
 
 
 def check_versions(before: dict[str, str], after: dict[str, str]) -> None:
