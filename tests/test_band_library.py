@@ -200,6 +200,14 @@ def test_songs_are_rendered_once_and_kept(library_root, songs):
     assert band_song(201, SECONDS, RATE, root=library_root) == songs[1]
 
 
+def test_songs_by_seed_come_in_the_order_asked_for(library_root, songs):
+    """Those of a split are the split's own; others lie in a folder of their own."""
+    found = library.songs_by_seed([1000, 202, 1000, 200], root=library_root, jobs=1, **SMALL)
+    assert [path.name.split()[1] for path in found] == ["1000", "202", "1000", "200"]
+    assert [found[1], found[3]] == [songs[2], songs[0]]
+    assert found[0].parent == songs[0].parent.parent / "further"
+
+
 def test_a_variant_has_a_folder_of_its_own(tmp_path, monkeypatch):
     font = tmp_path / "My font!.sf2"
     font.write_bytes(b"x")

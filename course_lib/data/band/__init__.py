@@ -13,6 +13,7 @@ import importlib
 _MODULES = {
     "compose": "composer", "Song": "song", "Part": "song", "Note": "song", "Chord": "song", "mix": "mixer",
     "write_song": "writer", "read_song": "writer", "band_songs": "library", "band_song": "library",
+    "songs_by_seed": "library",
     "translate": "timbre", "translation_pair": "timbre", "find_fluid_soundfont": "soundfonts",
 }
 __all__ = list(_MODULES)

@@ -73,11 +73,21 @@ def band_songs(split: str = "train", count: int | None = None, seconds: float = 
 
 def band_song(seed: int, seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None,
               root: Path | str | None = None) -> Path:
-    """The folder of one further song, rendered if it is not there. Use seeds from 1000 on for training at length.
+    """The folder of the song of one seed, rendered if it is not there; see `songs_by_seed`."""
+    return songs_by_seed([seed], seconds, rate, soundfont, progress=False, jobs=1, root=root)[0]
 
-    Seeds of a split lead to that split's song, so nothing is rendered twice.
+
+def songs_by_seed(seeds: Iterable[int], seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None,
+                  progress: bool = True, jobs: int | None = None, root: Path | str | None = None) -> list[Path]:
+    """The folders of any number of songs by their seeds, for training at length: take seeds from 1000 on.
+
+    Seeds of a split lead to that split's songs, so that nothing is rendered twice. The rest is as for `band_songs`.
     """
-    return render_songs([seed], split_of(seed), seconds, rate, soundfont, progress=False, jobs=1, root=root)[0]
+    seeds, songs = list(seeds), {}
+    for split in (*SPLITS, FURTHER):
+        if chosen := [seed for seed in dict.fromkeys(seeds) if split_of(seed) == split]:
+            songs |= dict(zip(chosen, render_songs(chosen, split, seconds, rate, soundfont, progress, jobs, root)))
+    return [songs[seed] for seed in seeds]
 
 
 def split_seeds(split: str, count: int | None = None) -> range:
@@ -86,8 +96,8 @@ def split_seeds(split: str, count: int | None = None) -> range:
         raise ValueError(f"split is {split!r}; the band has {', '.join(SPLITS)}")
     seeds = SPLITS[split]
     if count is not None and not 1 <= count <= len(seeds):
-        raise ValueError(f"count is {count}; {split} has 1 to {len(seeds)} songs (render further ones by seed, from "
-                         f"{FIRST_FREE_SEED} on)")
+        raise ValueError(f"count is {count}; {split} has 1 to {len(seeds)} songs (songs_by_seed "
+                         f"renders any number of others: seeds from {FIRST_FREE_SEED} on)")
     return seeds[:count]
 
 
@@ -103,7 +113,7 @@ def song_name(song: Song) -> str:
 
 def band_root(root: Path | str | None = None) -> Path:
     """Where the songs of all variants lie."""
-    return Path(root) if root else data_dir() / "band"
+    return (Path(root).expanduser() if root else data_dir() / "band").absolute()
 
 
 def variant_of(seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None) -> Variant:
