@@ -2,13 +2,35 @@
 
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from course_lib.notebook.publish import BADGE_IMAGE
 
 pytestmark = pytest.mark.browser
 CHAPTERS = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "chapters").glob("*.ipynb"))
 RUN_ALL_SECONDS = 240
+
+
+def shown(**data):
+    """An output of these media types, written text_html for text/html."""
+    return new_output("display_data", {kind.replace("_", "/"): value for kind, value in data.items()})
+
+
+def test_what_is_broken_is_seen(server, open_notebook):
+    """A picture and a sound that are cut off, and a widget without its kernel: the questions below are able to fail."""
+    outputs = [shown(image_png="iVBORw0KGgo=", text_plain="cut off"), shown(text_plain="Loading widget..."),
+               shown(text_html='<audio controls src="data:audio/mpeg;base64,SUQzBAA="></audio>', text_plain="cut off")]
+    cell = new_code_cell("1 / 0", outputs=outputs, execution_count=1)
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": kernel}), server.root / "broken.ipynb")
+    notebook = open_notebook("broken.ipynb")
+    assert notebook.image_widths() == [0]
+    assert [player["duration"] for player in notebook.players()] == [0]
+    assert len(notebook.broken_widgets()) == 1
+    notebook.run_all(60)
+    assert [cell["errors"] for cell in notebook.code_cells()] == [["ZeroDivisionError: division by zero"]]
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
