@@ -65,6 +65,29 @@ def test_long_signals_are_drawn_with_about_a_cell_a_pixel_and_keep_what_is_thin(
     assert np.flatnonzero(loud & (times[:-1] > 31)).size in (1, 2, 3), "a click keeps its place and its level"
 
 
+def test_a_detail_is_drawn_bin_by_bin():
+    x = tone(1000, 3.0) + tone(1030, 3.0)
+    levels, _, frequencies = drawn_cells(plots.plot_spectrogram(x, RATE, axis="linear", bottom=900, top=1100))
+    assert np.allclose(np.diff(frequencies), RATE / 2048) and frequencies[0] <= 900 and frequencies[-1] >= 1100
+    assert levels.shape[0] == len(frequencies) - 1 <= 21
+    mask = np.eye(1025)[:, :300]
+    shown = drawn_cells(plots.plot_masks({"a": mask}, RATE, axis="linear", top=2000).axes[0])[0]
+    assert set(np.unique(shown)) == {0.0, 1.0}, "a binary mask stays binary"
+
+
+def test_shared_axes_are_labelled_once():
+    grid = plt.subplots(2, 2, sharex=True, sharey=True)[1]
+    for ax in grid.flat:
+        plots.plot_spectrogram(tone(440), RATE, colour_bar=False, ax=ax)
+    assert [bool(ax.get_ylabel()) for ax in grid.flat] == [True, False, True, False]
+    assert [bool(ax.get_xlabel()) for ax in grid.flat] == [False, False, True, True]
+
+
+def test_methods_are_told_apart_by_more_than_colour():
+    colours, markers = plots.LINE_COLOURS, plots.MARKERS
+    assert len({(colours[i % len(colours)], markers[i % len(markers)]) for i in range(20)}) == 20
+
+
 def test_merged_masks_keep_their_mean():
     mask = np.random.default_rng(0).random((1025, 4000))
     shown = drawn_cells(plots.plot_masks({"a": mask}, RATE, axis="linear").axes[0])[0]
@@ -96,6 +119,8 @@ def test_mel_and_hertz_undo_each_other():
 
 @pytest.mark.parametrize("given, message", [
     ({"x": tone(440), "axis": "bark"}, "axis is 'bark'"),
+    ({"x": tone(440), "bottom": 0}, "bottom > 0 on a logarithmic axis"),
+    ({"x": tone(440), "bottom": 5000, "top": 400}, "bottom is 5000 and top is 400"),
     ({"x": np.full(5000, np.nan)}, "NaN"),
     ({"x": np.zeros((5000, 2), "f4")}, r"pass x\.T"),
     ({"x": np.full((1025, 3), np.nan + 0j)}, "NaN"),
@@ -115,6 +140,13 @@ def test_masks_share_axes_and_one_colour_bar_from_0_to_1():
     assert all(ax.collections[0].get_clim() == (0, 1) for ax in pictures) and bar.get_ylabel() == "mask"
     first, second, third = (drawn_cells(ax)[0] for ax in pictures)
     assert np.allclose(first + second, 1, atol=1e-6) and np.allclose(first, third)
+
+
+@pytest.mark.parametrize("least, most, arrows", [(0, 1, "neither"), (0, 1.5, "max"), (-0.2, 1, "min"),
+                                                 (-0.2, 2, "both")])
+def test_the_colour_bar_says_where_masks_leave_0_to_1(least, most, arrows):
+    figure = plots.plot_masks({"a": np.linspace(least, most, 65 * 10).reshape(65, 10)}, RATE)
+    assert figure.axes[0].collections[0].colorbar.extend == arrows
 
 
 def test_masks_of_different_shapes_are_refused():

@@ -20,8 +20,9 @@ STEM_COLOURS = {"drums": OKABE_ITO["vermilion"], "bass": OKABE_ITO["blue"], "oth
                 "vocals": OKABE_ITO["reddish purple"], "guitar": OKABE_ITO["orange"], "piano": OKABE_ITO["sky blue"],
                 "accompaniment": "#7F7F7F", "mixture": "#404040"}
 LINE_COLOURS = [OKABE_ITO[name] for name in
-                ("blue", "vermilion", "bluish green", "reddish purple", "orange", "sky blue")]
-MARKERS = ["o", "s", "D", "^", "v", "P"]              # beside the colour, for who cannot tell them apart
+                ("blue", "vermilion", "bluish green", "reddish purple", "orange", "sky blue", "black")]
+# Beside the colour, for who cannot tell them apart. One more than colours, so that the pairs repeat late.
+MARKERS = ["o", "s", "D", "^", "v", "P", "X", "p"]
 BOUND_COLOUR = "#606060"
 BOUND_DASHES = ["solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5))]
 
@@ -30,7 +31,8 @@ MASK_MAP = "cividis"                  # perceptually uniform and another one, so
 WIDTH = 7.6                           # inches
 LOWEST_FREQUENCY = 30.0               # Hz, the lower end of a logarithmic axis
 QUIETEST = 1e-10                      # amplitude that stands for silence: -200 dB
-MOST_COLUMNS, MOST_ROWS = 900, 320    # cells of a drawn spectrogram: about one a pixel
+MOST_COLUMNS, MOST_ROWS = 900, 320    # cells of a drawn spectrogram: about one a pixel,
+MOST_CELLS = 250_000                  # more rows where there are few columns, so that one can zoom in
 
 HOUSE_STYLE = {
     "figure.dpi": 96, "savefig.dpi": 96, "figure.figsize": (WIDTH, 3.0), "figure.constrained_layout.use": True,
@@ -191,26 +193,44 @@ def _merge_cells(values: np.ndarray, edges: np.ndarray, scale, most: int, axis: 
     return np.add.reduceat(values, keep[:-1], axis=axis) / counts, edges[keep]
 
 
-def _draw_cells(ax, values: np.ndarray, rate: int, hop_length: int, axis: str, top: float | None, limits,
-                colour_map: str, merge: str):
-    """Draw (freq, frames) as coloured cells on true axes in seconds and Hz. Returns matplotlib's QuadMesh."""
+def _frequency_range(axis: str, rate: int, bottom: float | None, top: float | None) -> tuple[float, float]:
+    """The frequencies in Hz that a picture shows; None is as low or as high as the axis and the rate allow."""
     if axis not in AXIS_SCALES:
         raise ValueError(f"axis is {axis!r}; expected one of {sorted(AXIS_SCALES)}")
+    lowest = (LOWEST_FREQUENCY if axis == "log" else 0.0) if bottom is None else bottom
+    highest = min(top or rate / 2, rate / 2)
+    if not (0 <= lowest < highest and (lowest > 0 or axis != "log")):
+        raise ValueError(f"bottom is {bottom} and top is {top}; expected 0 <= bottom < top <= {rate / 2:g} Hz, "
+                         "and bottom > 0 on a logarithmic axis")
+    return lowest, highest
+
+
+def _draw_cells(ax, values: np.ndarray, rate: int, hop_length: int, axis: str, shown: tuple[float, float], limits,
+                colour_map: str, merge: str):
+    """Draw (freq, frames) as coloured cells on true axes in seconds and Hz. Returns matplotlib's QuadMesh.
+
+    shown: lowest and highest frequency in Hz. limits: values of the darkest and brightest colour.
+    """
     bins, frames = values.shape
     width = rate / (2 * (bins - 1))                                       # Hz between bins
     frequencies = np.clip((np.arange(bins + 1) - 0.5) * width, 0, rate / 2)
     times = np.clip((np.arange(frames + 1) - 0.5) * hop_length / rate, 0, max(1, frames - 1) * hop_length / rate)
-    lowest = 0.0
-    if axis == "log":                                                     # no bin at 0 Hz, none below what is shown
-        first = max(1, int(np.searchsorted(frequencies, LOWEST_FREQUENCY, side="right")) - 1)
-        values, frequencies = values[first:], frequencies[first:]
-        lowest = max(LOWEST_FREQUENCY, frequencies[0])
-    values, frequencies = _merge_cells(values, frequencies, AXIS_SCALES[axis], MOST_ROWS, 0, merge)
+    first = int(np.searchsorted(frequencies, shown[0], side="right")) - 1  # the bins shown; for log none at 0 Hz
+    first = max(first, 1) if axis == "log" else max(first, 0)
+    last = int(np.searchsorted(frequencies, shown[1], side="left"))
+    values, frequencies = values[first:last], frequencies[first : last + 1]
+    rows = max(MOST_ROWS, MOST_CELLS // min(frames, MOST_COLUMNS))
+    values, frequencies = _merge_cells(values, frequencies, AXIS_SCALES[axis], rows, 0, merge)
     values, times = _merge_cells(values, times, AXIS_SCALES["linear"], MOST_COLUMNS, 1, merge)
     mesh = ax.pcolormesh(times, frequencies, values, cmap=colour_map, vmin=limits[0], vmax=limits[1],
                          rasterized=True)
-    _set_frequency_axis(ax, axis, lowest, min(top or rate / 2, rate / 2))
-    ax.set_xlim(times[0], times[-1])
+    _set_frequency_axis(ax, axis, max(shown[0], frequencies[0]), shown[1])
+    ax.set(xlim=(times[0], times[-1]), xlabel="time (s)")
+    place = ax.get_subplotspec()                                          # in a grid with shared axes: label them once
+    if place and not place.is_first_col() and len(ax.get_shared_y_axes().get_siblings(ax)) > 1:
+        ax.set_ylabel("")
+    if place and not place.is_last_row() and len(ax.get_shared_x_axes().get_siblings(ax)) > 1:
+        ax.set_xlabel("")
     return mesh
 
 
@@ -260,42 +280,45 @@ def spectrogram_amplitude(x, n_fft: int = 2048, hop_length: int = 512) -> np.nda
 
 
 def plot_spectrogram(x, rate: int, title: str | None = None, *, n_fft: int = 2048, hop_length: int = 512,
-                     axis: str = "log", db_range: float = 80.0, loudest: float | None = None, top: float | None = None,
-                     colour_bar: bool = True, ax=None):
+                     axis: str = "log", db_range: float = 80.0, loudest: float | None = None,
+                     bottom: float | None = None, top: float | None = None, colour_bar: bool = True, ax=None):
     """Level in dB over time and frequency. Returns the Axes.
 
     x: (time,) or (channels, time), or a ready spectrogram (see `spectrogram_amplitude`) with its hop_length. rate: Hz.
-    axis: how frequency is spaced: "log", "linear" or "mel"; the ticks are Hz each time. top: highest frequency shown,
-    Hz.
+    axis: how frequency is spaced: "log", "linear" or "mel"; the ticks are Hz each time. bottom, top: Hz shown,
+    by default from 0 (log: 30 Hz) to half the rate.
     loudest: dB of the brightest colour (default: the loudest cell); give the same to pictures that are to be compared.
     db_range: dB from the brightest colour to the darkest. 0 dB is a full-scale sine. Where bins or frames are finer
     than the picture, a cell shows the strongest of them.
     """
     rate = checked_rate(rate)
+    shown = _frequency_range(axis, rate, bottom, top)
     amplitude = spectrogram_amplitude(x, n_fft, hop_length)
     if loudest is None:
         loudest = max(float(decibels(amplitude.max())), -120.0)           # silence is dark, not its noise bright
     with house_style():
         ax = _new_axes(ax, 2.8)
-        mesh = _draw_cells(ax, decibels(amplitude), rate, hop_length, axis, top, (loudest - db_range, loudest),
+        mesh = _draw_cells(ax, decibels(amplitude), rate, hop_length, axis, shown, (loudest - db_range, loudest),
                            SPECTROGRAM_MAP, "strongest")
-        ax.set(xlabel="time (s)", title=title or "")
+        ax.set_title(title or "")
         if colour_bar:
             ax.get_figure().colorbar(mesh, ax=ax, label="level (dB)", pad=0.01, fraction=0.05)
     return ax
 
 
 def plot_masks(masks: Mapping[str, object], rate: int, hop_length: int = 512, *, axis: str = "log",
-               top: float | None = None, columns: int = 4):
+               bottom: float | None = None, top: float | None = None, columns: int = 4):
     """Masks side by side, on shared axes and with one colour bar from 0 to 1. Returns the Figure.
 
     masks: name -> (freq, frames), real values or complex ones (their magnitude is shown), of one shape. rate: Hz.
-    Values above 1 take the brightest colour, and the bar then ends in an arrow. columns: pictures in a row. Where
-    bins or frames are finer than the picture, a cell shows their mean.
+    Values outside 0..1 take the colour of the nearer end, and the bar then ends in an arrow. axis, bottom, top: as in
+    `plot_spectrogram`. columns: pictures in a row. Where bins or frames are finer than the picture, a cell shows their
+    mean.
     """
     import matplotlib.pyplot as plt
 
-    values = {name: np.abs(_array(mask)).astype(np.float64) for name, mask in masks.items()}
+    arrays = {name: _array(mask) for name, mask in masks.items()}
+    values = {name: (np.abs(mask) if np.iscomplexobj(mask) else mask).astype(float) for name, mask in arrays.items()}
     if not values:
         raise ValueError("masks is empty; expected at least one mask by name")
     shapes = {name: value.shape for name, value in values.items()}
@@ -303,19 +326,22 @@ def plot_masks(masks: Mapping[str, object], rate: int, hop_length: int = 512, *,
         raise ValueError(f"the masks have the shapes {shapes}; expected one and the same (freq, frames)")
     if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
         raise ValueError(f"the masks {broken} hold NaN or infinite values; expected finite ones")
+    rate = checked_rate(rate)
+    shown = _frequency_range(axis, rate, bottom, top)
     columns = min(columns, len(values))
     rows = -(-len(values) // columns)
     with house_style():
         figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 0.5 + 2.1 * rows), sharex=True, sharey=True,
                                     squeeze=False)
         for ax, (name, value) in zip(grid.flat, values.items()):
-            mesh = _draw_cells(ax, value, checked_rate(rate), hop_length, axis, top, (0, 1), MASK_MAP, "mean")
-            ax.set(title=name, xlabel="time (s)")
-            ax.label_outer()
+            mesh = _draw_cells(ax, value, rate, hop_length, axis, shown, (0, 1), MASK_MAP, "mean")
+            ax.set_title(name)
         for ax in grid.flat[len(values):]:
             ax.set_axis_off()
         above = any(value.max() > 1 + 1e-6 for value in values.values())
-        figure.colorbar(mesh, ax=grid, label="mask", pad=0.01, fraction=0.04, extend="max" if above else "neither")
+        below = any(value.min() < -1e-6 for value in values.values())
+        arrows = {(False, False): "neither", (True, False): "max", (False, True): "min", (True, True): "both"}
+        figure.colorbar(mesh, ax=grid, label="mask", pad=0.01, fraction=0.04, extend=arrows[above, below])
     return figure
 
 
