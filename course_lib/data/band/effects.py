@@ -19,6 +19,7 @@ AIR = 7000.0                # Hz above which a sound is airy rather than bright
 HIGHEST_OVERTONE = 15000.0  # Hz: where the added overtones roll off, as records do
 DETECTOR_HOP = 256          # samples per step of a compressor's level detector
 SWEEP_HOP = 128             # samples per step of a chorus's delay
+DOUBLE_DRIFT = 0.005        # seconds by which the second take of a doubled part comes early or late
 LOOK_AHEAD = 0.006          # seconds by which the limiter sees a peak coming
 EPSILON = 1e-9
 
@@ -193,20 +194,32 @@ def delayed(y: np.ndarray, seconds: float, rate: int) -> np.ndarray:
     return out
 
 
-def double_track(y: np.ndarray, seconds: float, rate: int, spread: float = 0.8) -> np.ndarray:
-    """Two takes of one part, left and right, the second one later by `seconds`: (2, time)."""
-    return pan(y, -spread) + pan(delayed(y[::-1], seconds, rate), spread)
+def double_track(y: np.ndarray, seconds: float, speed: float, rate: int, spread: float = 0.8) -> np.ndarray:
+    """Two takes of one part, left and right: (2, time).
+
+    The second comes `seconds` later, give or take DOUBLE_DRIFT, which it drifts through `speed` times a second: with a
+    fixed delay the takes would be coherent, as two performances never are.
+    """
+    drift = _sweep(y.shape[1], speed, rate)
+    drift *= np.float32(DOUBLE_DRIFT * rate)
+    drift += np.float32(seconds * rate)
+    second = np.stack([_read_late(side, drift) for side in y[::-1]])
+    return pan(y, -spread) + pan(second, spread)
 
 
 def chorus(y: np.ndarray, speed: float, rate: int, delay: float = 0.012, depth: float = 0.004) -> np.ndarray:
     """Add a copy whose delay swings by `depth` seconds, `speed` times a second, in opposite ways left and right."""
-    n = y.shape[1]
-    steps = np.arange(0, n + SWEEP_HOP, SWEEP_HOP)
-    swing = between_steps(np.sin(steps * (2 * np.pi * speed / rate)), SWEEP_HOP, n)
+    swing = _sweep(y.shape[1], speed, rate)
     out = np.repeat(y * np.float32(0.75), 2 // len(y), axis=0)
     for side, sign in ((0, 1), (1, -1)):
         out[side] += np.float32(0.6) * _read_late(y[-side], (delay + sign * depth * swing) * np.float32(rate))
     return out
+
+
+def _sweep(length: int, speed: float, rate: int) -> np.ndarray:
+    """A sine of `speed` Hz: (length,) float32."""
+    steps = np.arange(0, length + SWEEP_HOP, SWEEP_HOP)
+    return between_steps(np.sin(steps * (2 * np.pi * speed / rate)), SWEEP_HOP, length)
 
 
 def _read_late(y: np.ndarray, samples: np.ndarray) -> np.ndarray:

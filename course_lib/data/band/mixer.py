@@ -30,7 +30,7 @@ REFERENCE_MIX = 0.2                 # active level of the mixture before the mas
 PEAK = 0.98                         # the mixture stays below
 SUBSONIC = 25.0                     # Hz: what lies below is offset and rumble
 FADE_OUT = 0.012                    # seconds: sounds cut at the song's end do not click
-STEM_LEVELS = {"drums": (-1.5, 1.8), "bass": (-1.0, 2.0), "other": (0.0, 2.0), "vocals": (-0.8, 1.8)}   # dB: mean, spread
+STEM_LEVELS = {"drums": (-2.0, 1.8), "bass": (-0.9, 1.8), "other": (-0.2, 1.8), "vocals": (-0.8, 1.8)}   # dB: mean, spread
 ROLE_LEVELS = {"comp": 0.0, "pad": -5.0, "lead": -1.0}              # dB, within the stem "other"
 PAN_SPREAD = 0.20                   # standard deviation of the places of instruments, 1 is hard left or right
 HALL_SHARE = 0.5                    # of the stems are in the hall, the others in the plate
@@ -107,11 +107,11 @@ def _record_drums(part: Part, song: Song, rate: int, font: SoundFont, rng: np.ra
     tuning = {pitch: kit for pitch in range(128)}
     tuning |= {KICK: rng.normal(0, 150), SNARE: rng.normal(0, 180), HI_HAT: rng.normal(0, 150)}
     y = font.render(part.notes, part.program, song.seconds, DRUM_BANK, tuning)
-    y = at_level(width(y, rng.uniform(0.05, 0.4)))
+    y = saturate(at_level(width(y, rng.uniform(0.05, 0.4))), rng.uniform(0.08, 0.4))
     y = equalise(y, high_pass(SUBSONIC, rate), peaking(rng.uniform(60, 110), rng.normal(1, 3), rate),
                  peaking(rng.uniform(300, 900), rng.normal(-1, 3), rate), high_shelf(4000, rng.normal(4, 2.5), rate))
     y = excite(y, rng.uniform(4500, 7500), rng.uniform(0.4, 1.4), rate, air_db=6)
-    y = at_level(saturate(y, rng.uniform(0.08, 0.4)))
+    y = at_level(y)
     crushed = at_level(y * compressor_gain(y, rate, -34, 8, attack=0.003, release=0.12))
     return at_level(y + crushed * np.float32(rng.uniform(0.1, 0.8)))             # brings up the room and the ghost notes
 
@@ -135,7 +135,7 @@ def _record_instrument(y: np.ndarray, part: Part, rate: int, rng: np.random.Gene
     if rng.random() < (0.6 if part.role == "pad" else 0.3):
         y = chorus(y, rng.uniform(0.3, 1.2), rate)
     if part.role == "comp" and part.program in DOUBLED and rng.random() < 0.6:
-        y = double_track(y, rng.uniform(0.012, 0.025), rate)
+        y = double_track(y, rng.uniform(0.012, 0.025), rng.uniform(0.1, 0.3), rate)
     return y
 
 
@@ -151,9 +151,10 @@ def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) 
         again = [Note(n.onset + later, n.duration, n.pitch + detune, n.velocity) for n in part.notes]
         second = sing(again, song.seconds, singer, np.random.default_rng(words), rate)[None]
         y = pan(y, -0.5 * rng.uniform(0.3, 1)) + pan(second, 0.5 * rng.uniform(0.3, 1))
+    y = saturate(at_level(y), rng.uniform(0.15, 0.6))
     y = equalise(y, high_pass(90, rate), peaking(rng.uniform(1500, 3500), rng.normal(5, 2), rate),
                  high_shelf(7000, rng.normal(6, 2), rate))
-    y = at_level(saturate(at_level(y), rng.uniform(0.15, 0.6)))
+    y = at_level(y)
     return at_level(y * compressor_gain(y, rate, -26, rng.uniform(3, 8), attack=0.01, release=0.15))
 
 
