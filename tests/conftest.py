@@ -1,4 +1,4 @@
-"""For all tests: where recordings and weights are looked for, the plugin that tests plugins, what browser tests need."""
+"""For all tests: where recordings and weights are, the plugin that tests plugins, what browser tests need."""
 
 import os
 import shutil

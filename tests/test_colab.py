@@ -16,15 +16,40 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "tests" / "colab" / "constraints.txt"
 # What a resolution may want beside Colab's packages and what they need themselves: small, without compiled numerics.
-MAY_BE_INSTALLED = {"anywidget", "pretty-midi", "pooch", "pyyaml", "tqdm", "filelock", "platformdirs", "mido", "psygnal",
-                    "importlib-resources"}
+MAY_BE_INSTALLED = {
+    "anywidget",
+    "pretty-midi",
+    "pooch",
+    "pyyaml",
+    "tqdm",
+    "filelock",
+    "platformdirs",
+    "mido",
+    "psygnal",
+    "importlib-resources",
+}
 
 
 def resolve(requirements, *options, timeout=60):
     """What uv resolves the requirements to for Colab's Python and system: the finished process."""
     # this Python only serves to build what has no wheel; naming it spares uv the search for one of version 3.13
-    command = ["uv", "pip", "compile", "-", "--quiet", "--no-header", "--no-annotate", "--no-config",
-               "--python", sys.executable, "--python-version", "3.13", "--python-platform", "x86_64-manylinux_2_28", *options]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "-",
+        "--quiet",
+        "--no-header",
+        "--no-annotate",
+        "--no-config",
+        "--python",
+        sys.executable,
+        "--python-version",
+        "3.13",
+        "--python-platform",
+        "x86_64-manylinux_2_28",
+        *options,
+    ]
     return subprocess.run(command, input="\n".join(requirements), capture_output=True, text=True, timeout=timeout)
 
 
@@ -52,7 +77,9 @@ def test_colabs_versions_stay(dependencies):
     process = resolve(dependencies, "--constraints", str(CONSTRAINTS))
     assert process.returncode == 0, process.stderr
     resolved, colab = versions(process.stdout), versions(CONSTRAINTS.read_text(encoding="utf8"))
-    assert {name: resolved[name] for name in colab if name in resolved} == {n: v for n, v in colab.items() if n in resolved}
+    assert {name: resolved[name] for name in colab if name in resolved} == {
+        n: v for n, v in colab.items() if n in resolved
+    }
     assert {"torch", "torchaudio", "numpy", "scipy", "librosa", "ipywidgets"} <= set(resolved)
     assert not {"museval", "musdb", "stempeg"} & set(resolved)
 

@@ -31,7 +31,8 @@ README = f"""\
 The badges hold the placeholder OWNER/NAME until `course publish`.
 <!-- /unpublished -->
 
-Clone {PLACEHOLDER.repository}.git or read {PLACEHOLDER.repository}/issues. {PLACEHOLDER.badge("chapters/01_frames.ipynb")}
+Clone {PLACEHOLDER.repository}.git or read {PLACEHOLDER.repository}/issues.
+{PLACEHOLDER.badge("chapters/01_frames.ipynb")}
 Not ours: https://github.com/OWNER/NAME-of-another, https://github.com/jupyter/notebook.
 """
 
@@ -43,13 +44,17 @@ def checkout(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "01_frames.py").write_text(TEXT, encoding="utf8")
         output = new_output("stream", name="stdout", text=f"installed from {PLACEHOLDER.install_source}\n")
-        cells = [new_markdown_cell(f"# 1. Frames\n\n{PLACEHOLDER.badge('chapters/01_frames.ipynb')}", id="a"),
-                 new_code_cell(f'%pip install -q "{PLACEHOLDER.install_source}"', outputs=[output], execution_count=1, id="b")]
+        cells = [
+            new_markdown_cell(f"# 1. Frames\n\n{PLACEHOLDER.badge('chapters/01_frames.ipynb')}", id="a"),
+            new_code_cell(
+                f'%pip install -q "{PLACEHOLDER.install_source}"', outputs=[output], execution_count=1, id="b"
+            ),
+        ]
         nbformat.write(new_notebook(cells=cells), tmp_path / folder / "01_frames.ipynb")
     (tmp_path / "README.md").write_text(README, encoding="utf8")
     for name in ("pyproject.toml", "CITATION.cff"):
         shutil.copy(ROOT / name, tmp_path)
-    publish.publish(tmp_path, PLACEHOLDER)          # wherever the course itself is published by now
+    publish.publish(tmp_path, PLACEHOLDER)  # wherever the course itself is published by now
     return tmp_path
 
 
@@ -61,8 +66,14 @@ def test_every_place_leads_to_the_new_address(checkout):
     changed = publish.publish(checkout, NEW)
     assert current_address(checkout) == NEW
     assert {path.relative_to(checkout).as_posix() for path in changed} == {
-        "README.md", "CITATION.cff", "pyproject.toml", "chapters/01_frames.ipynb", "chapters/01_frames.py",
-        "chapters/assignments/01_frames.ipynb", "chapters/assignments/01_frames.py"}
+        "README.md",
+        "CITATION.cff",
+        "pyproject.toml",
+        "chapters/01_frames.ipynb",
+        "chapters/01_frames.py",
+        "chapters/assignments/01_frames.ipynb",
+        "chapters/assignments/01_frames.py",
+    }
     for path in (checkout / "chapters").rglob("01_frames.*"):
         text = path.read_text(encoding="utf8")
         assert NEW.install_source in text and NEW.colab_link("chapters/01_frames.ipynb") in text
@@ -116,16 +127,37 @@ def test_dry_run_says_and_writes_nothing(checkout, monkeypatch, capsys):
     assert "would change chapters/01_frames.ipynb" in capsys.readouterr().out and texts(checkout) == before
 
 
-@pytest.mark.parametrize("text, address", [
-    ("ada/course", Address("ada", "course", "main")), ("ada/course@v1.0", Address("ada", "course", "v1.0")),
-    ("A-1/x_y.z@2026-11", Address("A-1", "x_y.z", "2026-11"))])
+@pytest.mark.parametrize(
+    "text, address",
+    [
+        ("ada/course", Address("ada", "course", "main")),
+        ("ada/course@v1.0", Address("ada", "course", "v1.0")),
+        ("A-1/x_y.z@2026-11", Address("A-1", "x_y.z", "2026-11")),
+    ],
+)
 def test_addresses(text, address):
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", [
-    "", "ada", "ada/", "/course", "ada/course@", "ada/course/extra", "-ada/course", "ada-/course", "ada/course.git", "ada/..",
-    "ada/my course", "ada/course@feature/x", "https://github.com/ada/course", "a" * 40 + "/course"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ada",
+        "ada/",
+        "/course",
+        "ada/course@",
+        "ada/course/extra",
+        "-ada/course",
+        "ada-/course",
+        "ada/course.git",
+        "ada/..",
+        "ada/my course",
+        "ada/course@feature/x",
+        "https://github.com/ada/course",
+        "a" * 40 + "/course",
+    ],
+)
 def test_what_is_no_address(text):
     with pytest.raises(ValueError, match="expected OWNER/NAME"):
         parse_address(text)

@@ -3,7 +3,9 @@
 import argparse
 import csv
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -113,8 +115,15 @@ def test_no_chapter_named(checkout):
 
 
 def test_error_shown_on_purpose_is_stored_without_paths():
-    cell = nbformat.v4.new_code_cell("1 / 0", metadata={"execution": {"iopub.status.idle": "2026-01-01"}, "tags": ["raises-exception"]}, outputs=[
-        nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=["File /home/ada/x.py"])])
+    cell = nbformat.v4.new_code_cell(
+        "1 / 0",
+        metadata={"execution": {"iopub.status.idle": "2026-01-01"}, "tags": ["raises-exception"]},
+        outputs=[
+            nbformat.v4.new_output(
+                "error", ename="ZeroDivisionError", evalue="division by zero", traceback=["File /home/ada/x.py"]
+            )
+        ],
+    )
     notebook = run.tidy(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}))
     assert notebook.cells[0].outputs[0].traceback == ["ZeroDivisionError: division by zero"]
     assert notebook.cells[0].metadata == {"tags": ["raises-exception"]} and "widgets" not in notebook.metadata
@@ -131,7 +140,12 @@ def test_storing_is_all_or_nothing(checkout, monkeypatch):
 
 def test_minutes_of_one_chapter_replace_only_its_own(tmp_path):
     table = tmp_path / "minutes.csv"
-    for chapter, profile, seconds in (("02_b", "cpu", 90), ("01_a", "cpu", 30), ("01_a", "gpu", 12), ("02_b", "cpu", 60)):
+    for chapter, profile, seconds in (
+        ("02_b", "cpu", 90),
+        ("01_a", "cpu", 30),
+        ("01_a", "gpu", 12),
+        ("02_b", "cpu", 60),
+    ):
         run.record_minutes(chapter, profile, run.Execution({}, seconds, seconds), table)
     rows = [(row["chapter"], row["profile"], row["minutes"]) for row in csv.DictReader(table.open(encoding="utf8"))]
     assert rows == [("01_a", "cpu", "0.5"), ("01_a", "gpu", "0.2"), ("02_b", "cpu", "1.0")]
@@ -145,14 +159,13 @@ def test_minutes_in_words(tmp_path):
     assert run.minutes_text("02_b", table) == "1 minute on 2 CPU cores, GPU not measured"
 
 
-def test_variants_are_threads_times_vector_code(monkeypatch):
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    found = run.variants()
-    assert {(v["OMP_NUM_THREADS"], v["ATEN_CPU_CAPABILITY"]) for v in found.values()} == {
-        ("1", "default"), ("1", "avx512"), ("2", "default"), ("2", "avx512")}
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert len(run.variants()) == 2
+@pytest.mark.parametrize("best, count", [("AVX512", 4), ("DEFAULT", 2)])
+def test_variants_are_threads_times_vector_code(monkeypatch, best, count):
+    capability = SimpleNamespace(get_cpu_capability=lambda: best)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(backends=SimpleNamespace(cpu=capability)))
+    found = {(one["OMP_NUM_THREADS"], one["ATEN_CPU_CAPABILITY"]) for one in run.variants().values()}
+    assert len(found) == count
+    assert found == {(threads, code) for threads in ("1", "2") for code in ("default", best.lower())}
 
 
 def test_kernel_environment(monkeypatch):
@@ -160,4 +173,8 @@ def test_kernel_environment(monkeypatch):
     monkeypatch.setenv("LIBROSA_DATA_DIR", "recordings")
     environment = run.kernel_environment("gpu", {"COURSE_THREADS": "1"})
     assert "MPLBACKEND" not in environment and environment["LIBROSA_DATA_DIR"] == "recordings"
-    assert (environment["COURSE_PROFILE"], environment["COURSE_EXECUTING"], environment["COURSE_THREADS"]) == ("gpu", "1", "1")
+    assert (environment["COURSE_PROFILE"], environment["COURSE_EXECUTING"], environment["COURSE_THREADS"]) == (
+        "gpu",
+        "1",
+        "1",
+    )

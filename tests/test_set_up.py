@@ -56,7 +56,11 @@ def test_every_dependency_is_pinned_within_its_range():
 def test_every_range_holds_colabs_version():
     colab = colab_versions()
     assert None not in colab.values() and "torch" in colab
-    assert [str(one) for one in RANGES if (name := canonicalize_name(one.name)) in colab and colab[name] not in one.specifier] == []
+    assert [
+        str(one)
+        for one in RANGES
+        if (name := canonicalize_name(one.name)) in colab and colab[name] not in one.specifier
+    ] == []
     assert not {"museval", "musdb"} & {canonicalize_name(one.name) for one in RANGES}
 
 
@@ -118,5 +122,7 @@ def test_citation():
 
 
 def test_course_lists_its_commands():
-    said = subprocess.run([sys.executable, "-m", "course_lib.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-m", "course_lib.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert all(f"\n    {name} " in said for name in ("lab", "band", "run", "publish")), said

@@ -14,9 +14,9 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-RELATIVE_TOLERANCE = 1e-5     # what single precision keeps after a few hundred operations in another order
-LAST_PLACE_SHARE = 0.005      # a step of the last printed digit is forgiven where it is at most this share of the number
-LARGEST_DIFFERENCE = 0.1      # no number may move further than this, however large: a clock must not pass
+RELATIVE_TOLERANCE = 1e-5  # what single precision keeps after a few hundred operations in another order
+LAST_PLACE_SHARE = 0.005  # a step of the last printed digit is forgiven where it is at most this share of the number
+LARGEST_DIFFERENCE = 0.1  # no number may move further than this, however large: a clock must not pass
 
 # A decimal number: digits with a point, an exponent or both. Not part of a word or of a version such as 2.11.0.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE][-+]?\d))(?:[eE][-+]?\d+)?(?!\d|\.\d)")
@@ -75,7 +75,9 @@ def differences(stored: Sequence[Mapping], new: Sequence[Mapping]) -> list[str]:
     found = []
     for index, (old, now) in enumerate(zip_longest(merge_streams(stored), merge_streams(new)), start=1):
         if old is None or now is None:
-            found.append(f"output {index}: {'stored' if now is None else 'new'} only: {_shorten(_describe(old or now))}")
+            found.append(
+                f"output {index}: {'stored' if now is None else 'new'} only: {_shorten(_describe(old or now))}"
+            )
         elif _kind(old) != _kind(now):
             found.append(f"output {index}: stored {_describe(old)!r}, new {_describe(now)!r}")
         else:
@@ -105,7 +107,7 @@ def _parts(output: Mapping) -> dict[str, str]:
     """What there is to compare in an output: text by media type, an empty text where only the presence counts."""
     if output["output_type"] == "stream":
         return {output["name"]: _joined(output["text"])}
-    if output["output_type"] == "error":          # not the traceback: it holds paths and line numbers of libraries
+    if output["output_type"] == "error":  # not the traceback: it holds paths and line numbers of libraries
         return {"error": f"{output['ename']}: {output['evalue']}"}
     return {kind: "" if kind.startswith(OPAQUE) else _joined(value) for kind, value in output.get("data", {}).items()}
 

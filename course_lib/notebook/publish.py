@@ -17,14 +17,15 @@ from pathlib import Path
 from course_lib.paths import repository_root
 
 DEFAULT_TAG = "main"
-OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?")     # GitHub's rule for the names of accounts
+OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?")  # GitHub's rule for the names of accounts
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")                         # no slash: Colab could not tell it from a path
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no slash: Colab could not tell it from a path
 PROJECT_URL = re.compile(r'^(?P<key>Repository|Chapters)(?P<equals>\s*=\s*)"(?P<url>[^"]*)"', re.MULTILINE)
 BADGE_IMAGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB_LINK = re.compile(
     r"https://colab\.research\.google\.com/github/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)/blob/(?P<tag>[\w.-]*\w)"
-    r"/(?P<path>chapters/[\w./-]+\.ipynb)")
+    r"/(?P<path>chapters/[\w./-]+\.ipynb)"
+)
 INSTALL_SOURCE = re.compile(r"git\+https://github\.com/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)@(?P<tag>[\w.-]*\w)")
 UNPUBLISHED_NOTE = re.compile(r"<!-- unpublished -->.*?<!-- /unpublished -->\n*", re.DOTALL)
 
@@ -79,7 +80,9 @@ def parse_address(text: str) -> Address:
     if not NAME.fullmatch(name) or name in (".", "..") or name.endswith(".git"):
         raise ValueError(f"{name!r} is no name of a GitHub repository (letters, digits, . _ -; no .git); {expected}")
     if at and not TAG.fullmatch(tag):
-        raise ValueError(f"{tag!r} is no tag or branch that Colab can open (letters, digits, . _ -; no slash); {expected}")
+        raise ValueError(
+            f"{tag!r} is no tag or branch that Colab can open (letters, digits, . _ -; no slash); {expected}"
+        )
     return Address(owner, name, tag or DEFAULT_TAG)
 
 
@@ -89,14 +92,18 @@ def current_address(root: Path) -> Address:
     match = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+)/tree/([\w.-]+)/chapters", urls.get("Chapters", ""))
     address = Address(*match.groups()) if match else None
     if address is None or urls.get("Repository") != address.repository:
-        raise ValueError(f"pyproject.toml: [project.urls] is {urls}; expected Repository = \"{PLACEHOLDER.repository}\" and "
-                         f"Chapters = \"{PLACEHOLDER.chapters}\" with the owner and the name of one repository")
+        raise ValueError(
+            f'pyproject.toml: [project.urls] is {urls}; expected Repository = "{PLACEHOLDER.repository}" and '
+            f'Chapters = "{PLACEHOLDER.chapters}" with the owner and the name of one repository'
+        )
     return address
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `course publish`."""
-    parser.add_argument("address", metavar="OWNER/NAME[@TAG]", help="the GitHub repository; links lead to TAG, else to main")
+    parser.add_argument(
+        "address", metavar="OWNER/NAME[@TAG]", help="the GitHub repository; links lead to TAG, else to main"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say which files would change, and change none")
 
 
@@ -108,7 +115,10 @@ def main(arguments: argparse.Namespace) -> int:
     address = parse_address(arguments.address)
     changed = publish(root, address, dry_run=arguments.dry_run)
     verb = "would change" if arguments.dry_run else "changed"
-    print("\n".join(f"{verb} {path.relative_to(root).as_posix()}" for path in changed) or f"everything names {address} already")
+    print(
+        "\n".join(f"{verb} {path.relative_to(root).as_posix()}" for path in changed)
+        or f"everything names {address} already"
+    )
     return 0
 
 

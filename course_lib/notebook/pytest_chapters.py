@@ -1,7 +1,7 @@
 """A pytest plugin that executes every notebook it meets, cell by cell, and compares the outputs with the stored ones.
 
 It is nbval with three things changed: the comparison is the course's own (`course_lib.notebook.comparison`: numbers
-within a small tolerance, sounds and pictures by their presence), a kernel that dies is noticed at once instead of at the
+within a small tolerance, sounds and pictures by their presence), a kernel that dies is noticed at once and not at the
 time limit, and kernels run this very Python, as `course run` runs them. pyproject.toml loads it for every `pytest`;
 assignments are left to their own tests.
 """
@@ -20,7 +20,7 @@ from course_lib.notebook.run import kernel_environment
 
 SKIPPED_FOLDERS = {"assignments", ".ipynb_checkpoints"}
 CAPTURED_MESSAGES = {"stream", "display_data", "execute_result", "update_display_data", "clear_output"}
-SECONDS_BETWEEN_LOOKS = 2.0       # how soon a dead kernel is noticed
+SECONDS_BETWEEN_LOOKS = 2.0  # how soon a dead kernel is noticed
 
 
 class WatchedKernel(RunningKernel):
@@ -28,8 +28,11 @@ class WatchedKernel(RunningKernel):
 
     def __init__(self, folder: Path, startup_timeout: float):
         self.km, self.kc = start_new_kernel(
-            startup_timeout=startup_timeout, kernel_name=CURRENT_ENV_KERNEL_NAME, cwd=str(folder),
-            env=kernel_environment(), stderr=open(os.devnull, "w"),       # what a library says beside the notebook
+            startup_timeout=startup_timeout,
+            kernel_name=CURRENT_ENV_KERNEL_NAME,
+            cwd=str(folder),
+            env=kernel_environment(),
+            stderr=open(os.devnull, "w"),  # what a library says beside the notebook
         )
         self._ensure_iopub_up()
 
@@ -55,7 +58,7 @@ class ChapterFile(IPyNbFile):
     """A chapter; its code cells are the tests."""
 
     def setup(self):
-        self.captured_by_widget = {}          # comm id of an Output widget -> id of the request whose outputs it takes
+        self.captured_by_widget = {}  # comm id of an Output widget -> id of the request whose outputs it takes
         self.kernel = WatchedKernel(self.path.parent, self.config.option.nbval_kernel_startup_timeout)
 
     def get_kernel_message(self, timeout=None, stream="iopub"):
@@ -80,7 +83,8 @@ class ChapterFile(IPyNbFile):
     def collect(self):
         for cell in super().collect():
             yield ChapterCell.from_parent(
-                self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options)
+                self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options
+            )
 
 
 class ChapterCell(IPyNbCell):

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import csv
 import datetime
-import json
 import math
 import os
 import platform
@@ -22,7 +21,7 @@ from pathlib import Path
 from course_lib.notebook.comparison import differences, merge_streams
 from course_lib.paths import data_dir, repository_root
 
-CELL_SECONDS = 180            # time limit of one cell
+CELL_SECONDS = 180  # time limit of one cell
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PERCENT_SCRIPT = "py:percent"
 # What a stored cell keeps of its metadata: its tags, and what jupytext needs to give the text back unchanged.
@@ -44,9 +43,9 @@ class ChapterFailed(Exception):
 class Execution:
     """What came out of executing a chapter: the notebook with outputs, and what it took."""
 
-    notebook: dict            # nbformat's NotebookNode
-    seconds: float            # wall time, kernel start included
-    cpu_seconds: float        # processor time of the kernel, all threads
+    notebook: dict  # nbformat's NotebookNode
+    seconds: float  # wall time, kernel start included
+    cpu_seconds: float  # processor time of the kernel, all threads
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,19 +53,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapters", nargs="*", metavar="NN", help="chapters by number or name, such as 01 or 08b")
     parser.add_argument("--all", action="store_true", help="every chapter")
     parser.add_argument("--check", action="store_true", help="compare with the stored outputs, write nothing")
-    parser.add_argument("--variants", action="store_true",
-                        help="--check with 1 and 2 threads, each with plain and with this machine's best vector code")
-    parser.add_argument("--timeout", type=float, default=CELL_SECONDS, metavar="S",
-                        help="time limit of a cell in seconds (default: %(default)s)")
-    parser.add_argument("--profile", choices=("cpu", "gpu"), default="cpu",
-                        help="sizes and steps; the stored outputs are those of cpu, so gpu only measures the minutes")
+    parser.add_argument(
+        "--variants",
+        action="store_true",
+        help="--check with 1 and 2 threads, each with plain and with this machine's best vector code",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=CELL_SECONDS,
+        metavar="S",
+        help="time limit of a cell in seconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="sizes and steps; the stored outputs are those of cpu, so gpu only measures the minutes",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run `course run`; 0 where every chapter ran (and, with --check or --variants, gave its stored outputs)."""
     folder = chapters_folder()
     if not arguments.all and not arguments.chapters:
-        raise ValueError("name the chapters to execute, such as `course run 01`, or take them all with `course run --all`")
+        raise ValueError(
+            "name the chapters to execute, such as `course run 01`, or take them all with `course run --all`"
+        )
     chapters = find_chapters(folder, None if arguments.all else arguments.chapters)
     if arguments.check or arguments.variants:
         configurations = variants() if arguments.variants else {"this configuration": {}}
@@ -84,7 +97,9 @@ def chapters_folder() -> Path:
     """The checkout's chapters/; FileNotFoundError where the package was installed without a checkout."""
     root = repository_root()
     if root is None:
-        raise FileNotFoundError("no chapters beside the installed package; run `course run` in a clone of the repository")
+        raise FileNotFoundError(
+            "no chapters beside the installed package; run `course run` in a clone of the repository"
+        )
     return root / "chapters"
 
 
@@ -139,9 +154,14 @@ def execute(
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=timeout, kernel_manager_class=_kernel_manager_class(),
-                            resources={"metadata": {"path": str(path.parent)}},
-                            store_widget_state=False, record_timing=False)
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_manager_class=_kernel_manager_class(),
+        resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,
+        record_timing=False,
+    )
     running = {"index": 0}
     client.on_cell_start = lambda cell, cell_index: running.update(index=cell_index)
     start, cpu_start = time.monotonic(), _children_cpu_seconds()
@@ -154,7 +174,7 @@ def execute(
 
 
 def kernel_environment(profile: str = "cpu", extra: dict | None = None) -> dict[str, str]:
-    """The variables a chapter is executed under: this process's, the profile, and COURSE_EXECUTING=1 (no progress bars).
+    """The variables a chapter is executed under: this process's, the profile, COURSE_EXECUTING=1 (no progress bars).
 
     MPLBACKEND is left out, so that the kernel draws inline whatever this process was told.
     """
@@ -177,7 +197,7 @@ def _kernel_manager_class():
 
 
 def _children_cpu_seconds() -> float:
-    used = os.times()                         # of the kernels that have ended; Windows does not count and gives 0
+    used = os.times()  # of the kernels that have ended; Windows does not count and gives 0
     return used.children_user + used.children_system
 
 
@@ -187,8 +207,10 @@ def _failure(path: Path, notebook, index: int, error: Exception) -> str:
     code_cells = [c for c in notebook.cells[: index + 1] if c.cell_type == "code"]
     said = [line for output in cell.get("outputs", []) if output.output_type == "error" for line in output.traceback]
     reason = ANSI_COLOUR.sub("", "\n".join(said)) or str(error)
-    return (f"{path.stem}: code cell {len(code_cells)} (id {cell.get('id')}) failed; "
-            f"the stored notebook is as it was.\n{_indented(cell.source)}\n\n{reason}")
+    return (
+        f"{path.stem}: code cell {len(code_cells)} (id {cell.get('id')}) failed; "
+        f"the stored notebook is as it was.\n{_indented(cell.source)}\n\n{reason}"
+    )
 
 
 def _indented(text: str) -> str:
@@ -211,13 +233,13 @@ def tidy(notebook):
 def _tidy_output(output):
     from nbformat import from_dict
 
-    if output["output_type"] == "error":      # an error shown on purpose: without the machine's paths
+    if output["output_type"] == "error":  # an error shown on purpose: without the machine's paths
         output = {**output, "traceback": [f"{output['ename']}: {output['evalue']}"]}
     return from_dict(output)
 
 
 def run_chapter(path: Path, profile: str, timeout: float) -> bool:
-    """Execute a chapter, store its outputs (profile cpu) and its minutes; False, with the reason printed, if it failed."""
+    """Execute a chapter, store its outputs (profile cpu) and minutes; False, with the reason printed, if it failed."""
     print(f"{path.stem}: executing ...", flush=True)
     try:
         execution = execute(path, profile=profile, timeout=timeout)
@@ -248,7 +270,7 @@ def store(notebook, path: Path) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     if (text := path.with_suffix(".py")).exists():
-        os.utime(text)                        # the text stays the newer one: JupyterLab takes the cells from it
+        os.utime(text)  # the text stays the newer one: JupyterLab takes the cells from it
 
 
 def record_minutes(chapter: str, profile: str, execution: Execution, path: Path) -> None:
@@ -257,11 +279,18 @@ def record_minutes(chapter: str, profile: str, execution: Execution, path: Path)
     if path.exists():
         with path.open(encoding="utf8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if (row["chapter"], row["profile"]) != (chapter, profile)]
-    rows.append({
-        "chapter": chapter, "profile": profile, "minutes": f"{execution.seconds / 60:.1f}",
-        "seconds": f"{execution.seconds:.0f}", "cpu_seconds": f"{execution.cpu_seconds:.0f}", "threads": thread_count(),
-        "cpu": processor_name(), "date": datetime.date.today().isoformat(),
-    })
+    rows.append(
+        {
+            "chapter": chapter,
+            "profile": profile,
+            "minutes": f"{execution.seconds / 60:.1f}",
+            "seconds": f"{execution.seconds:.0f}",
+            "cpu_seconds": f"{execution.cpu_seconds:.0f}",
+            "threads": thread_count(),
+            "cpu": processor_name(),
+            "date": datetime.date.today().isoformat(),
+        }
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf8", newline="") as file:
         writer = csv.DictWriter(file, MINUTES_COLUMNS, lineterminator="\n", extrasaction="ignore")
@@ -295,15 +324,13 @@ def write_minutes(chapter: Path, table: Path) -> None:
     The marks stand in the chapter's header, in text and notebook alike, and in the README's list of chapters.
     """
     marked = re.compile(rf"(<!-- minutes {re.escape(chapter.stem)} -->).*?(<!-- /minutes -->)")
+    words = minutes_text(chapter.stem, table)  # plain words, the same in a notebook's JSON
     readme = chapter.parent.parent / "README.md"
-    for path in (chapter.with_suffix(".ipynb"), chapter.with_suffix(".py"), readme):       # the text stays the newer one
+    for path in (chapter.with_suffix(".ipynb"), chapter.with_suffix(".py"), readme):  # the text stays the newer one
         if not path.exists():
             continue
-        words = minutes_text(chapter.stem, table)
         text = path.read_text(encoding="utf8")
-        if path.suffix == ".ipynb":
-            words = json.dumps(words, ensure_ascii=False)[1:-1]
-        new = marked.sub(lambda match: f"{match[1]}{words}{match[2]}", text)
+        new = marked.sub(rf"\g<1>{words}\g<2>", text)
         if new != text:
             path.write_text(new, encoding="utf8", newline="\n")
     with contextlib.suppress(FileNotFoundError):
@@ -315,7 +342,7 @@ def thread_count() -> int:
     for name in ("COURSE_THREADS", "OMP_NUM_THREADS"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
-    usable = getattr(os, "sched_getaffinity", None)           # Linux only
+    usable = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
@@ -329,10 +356,10 @@ def processor_name() -> str:
 
 
 def variants() -> dict[str, dict[str, str]]:
-    """The configurations in which stored outputs must hold: 1 and 2 threads, plain and this machine's best vector code."""
+    """The configurations in which stored outputs must hold: 1 and 2 threads, plain and best vector code."""
     import torch
 
-    best = torch.backends.cpu.get_cpu_capability()            # 'AVX2', 'AVX512', 'NEON', ..., 'DEFAULT'
+    best = torch.backends.cpu.get_cpu_capability()  # 'AVX2', 'AVX512', 'NEON', ..., 'DEFAULT'
     if best == "DEFAULT":
         print("this machine has no vector code beyond the plain one: two configurations instead of four")
     found = {}
@@ -340,7 +367,9 @@ def variants() -> dict[str, dict[str, str]]:
         counts = {name: threads for name in ("COURSE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         for capability in dict.fromkeys(("DEFAULT", best)):
             found[f"{threads} thread{'s' if threads != '1' else ''}, {capability}"] = {
-                **counts, "ATEN_CPU_CAPABILITY": capability.lower()}
+                **counts,
+                "ATEN_CPU_CAPABILITY": capability.lower(),
+            }
     return found
 
 
@@ -355,7 +384,9 @@ def check_chapters(chapters: list[Path], configurations: dict[str, dict[str, str
                 findings, seconds = compare_with_stored(chapter, timeout, environment)
             except ChapterFailed as error:
                 findings, seconds = [str(error)], float("nan")
-            print(f"{chapter.stem}, {name}: {'outputs differ' if findings else 'as stored'}, {seconds:.1f} s", flush=True)
+            print(
+                f"{chapter.stem}, {name}: {'outputs differ' if findings else 'as stored'}, {seconds:.1f} s", flush=True
+            )
             print("".join(f"  {line}\n" for line in findings), end="", flush=True)
             failed += bool(findings)
     return 1 if failed else 0
@@ -371,7 +402,7 @@ def compare_with_stored(path: Path, timeout: float, environment: dict[str, str])
     stored = nbformat.read(path, as_version=4)
     execution = execute(path, timeout=timeout, environment=environment)
     findings, number = [], 0
-    for old, new in zip(stored.cells, execution.notebook.cells):
+    for old, new in zip(stored.cells, execution.notebook.cells, strict=True):
         if old.cell_type != "code":
             continue
         number += 1

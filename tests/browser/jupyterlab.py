@@ -12,12 +12,14 @@ import time
 import urllib.request
 from pathlib import Path
 
-CHROMIUM_FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-                  "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required").split()
+CHROMIUM_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+).split()
 SERVER_SECONDS, OPEN_SECONDS = 120, 120
 # What a widget that cannot be shown says in its place.
 BROKEN_WIDGET = re.compile(r"Error displaying widget|Loading widget|model not found|Javascript Error", re.IGNORECASE)
-SETTLED_SECONDS = 1.0             # an output counts as changed once it has kept still for so long
+SETTLED_SECONDS = 1.0  # an output counts as changed once it has kept still for so long
 THE_NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 # The kernel answers requests one after the other: an answer to this one means that it is up and has done all before.
 KERNEL_ANSWERS = f"""async () => {{
@@ -39,7 +41,12 @@ class LabServer:
             self.port = probe.getsockname()[1]
         self._log = self.log_path.open("w", encoding="utf8")
         self._process = subprocess.Popen(
-            self._command(), env=self._environment(scratch), stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True)
+            self._command(),
+            env=self._environment(scratch),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             self._wait()
         except BaseException:
@@ -47,23 +54,46 @@ class LabServer:
             raise
 
     def _command(self):
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}",
-                   "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.root}",
-                   "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
-                   "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+        command = [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={self.port}",
+            "--ServerApp.port_retries=0",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={self.root}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.extension_manager=readonly",
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]
         return command + ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
 
     @staticmethod
     def _environment(scratch):
-        environment = {name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "COURSE_EXECUTING")}
-        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
-                     "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR"):
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "COURSE_EXECUTING")
+        }
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_DATA_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        ):
             folder = scratch / name.lower()
             folder.mkdir(exist_ok=True)
             environment[name] = str(folder)
         settings = {
             # no pop-up over the notebook; every cell in the page, as what is scrolled away must be found too
-            "apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false", "doNotDisturbMode": True},
+            "apputils-extension/notification": {
+                "checkForUpdates": False,
+                "fetchNews": "false",
+                "doNotDisturbMode": True,
+            },
             "notebook-extension/tracker": {"windowingMode": "none"},
         }
         for plugin, values in settings.items():
@@ -109,7 +139,9 @@ class OpenNotebook:
         self.page, self.foreign_requests = page, set()
         page.on("request", self._note_request)
         page.goto(server.address(name), wait_until="domcontentloaded")
-        page.wait_for_function(f"() => window.jupyterapp && {THE_NOTEBOOK}?.content?.model", timeout=OPEN_SECONDS * 1000)
+        page.wait_for_function(
+            f"() => window.jupyterapp && {THE_NOTEBOOK}?.content?.model", timeout=OPEN_SECONDS * 1000
+        )
         page.evaluate(f"async () => {{ await {THE_NOTEBOOK}.context.ready; await {THE_NOTEBOOK}.revealed; }}")
         page.wait_for_timeout(1000)
 
@@ -119,18 +151,22 @@ class OpenNotebook:
 
     def run_all(self, seconds: float) -> None:
         """Run every cell; TimeoutError where that takes longer than `seconds`."""
-        self.page.evaluate(KERNEL_ANSWERS)                  # a kernel that is not ready yet would drop the first cell
+        self.page.evaluate(KERNEL_ANSWERS)  # a kernel that is not ready yet would drop the first cell
         finished = self.page.evaluate(
             """milliseconds => Promise.race([
                  window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => true),
-                 new Promise(resolve => setTimeout(() => resolve(false), milliseconds))])""", seconds * 1000)
+                 new Promise(resolve => setTimeout(() => resolve(false), milliseconds))])""",
+            seconds * 1000,
+        )
         if not finished:
-            raise TimeoutError(f"Run All took more than {seconds} s; counts so far {[c['count'] for c in self.code_cells()]}")
+            raise TimeoutError(
+                f"Run All took more than {seconds} s; counts so far {[c['count'] for c in self.code_cells()]}"
+            )
         self.page.evaluate(KERNEL_ANSWERS)
         self.page.wait_for_timeout(1000)
 
     def code_cells(self) -> list[dict]:
-        """Of every code cell with code: `count`, its execution count, `trusted`, and `errors`, its error outputs in words."""
+        """Of every code cell with code: its execution `count`, whether it is `trusted`, its error outputs as `errors`."""
         return self.page.evaluate(f"""() => {{
             const cells = {THE_NOTEBOOK}.content.model.cells, found = [];
             for (let i = 0; i < cells.length; i++) {{
@@ -160,22 +196,25 @@ class OpenNotebook:
             for (const audio of document.querySelectorAll('.jp-OutputArea-output audio')) {
               if (audio.readyState < 1) {
                 audio.preload = 'metadata'; audio.load();
-                await new Promise(done => { audio.onloadedmetadata = done; audio.onerror = done; setTimeout(done, 8000); });
+                await new Promise(done => { audio.onloadedmetadata = audio.onerror = done; setTimeout(done, 8000); });
               }
               found.push({duration: audio.duration || 0, error: audio.error?.message ?? null});
             }
             return found; }""")
 
     def play(self, number: int, seconds: float = 0.3) -> float:
-        """Play the `number`-th player (from 0) until it has advanced by `seconds`; how far it came within ten seconds."""
-        return self.page.evaluate("""async ([number, seconds]) => {
+        """Play the `number`-th player (from 0) until it is `seconds` further; how far it came within ten seconds."""
+        return self.page.evaluate(
+            """async ([number, seconds]) => {
             const audio = document.querySelectorAll('.jp-OutputArea-output audio')[number];
             const start = audio.currentTime, end = performance.now() + 10000;
             await audio.play();
             while (audio.currentTime < start + seconds && performance.now() < end)
               await new Promise(done => setTimeout(done, 50));
             audio.pause();
-            return audio.currentTime - start; }""", [number, seconds])
+            return audio.currentTime - start; }""",
+            [number, seconds],
+        )
 
     def broken_widgets(self) -> list[str]:
         """What outputs say in place of a widget that cannot be shown; only what is visible counts."""
@@ -183,7 +222,7 @@ class OpenNotebook:
         return [text.strip()[:200] for text in texts if BROKEN_WIDGET.search(text)]
 
     def output_signature(self, cell) -> str:
-        """Everything the outputs of `cell` (a locator) show but the read-outs of its sliders: texts, pictures, sounds."""
+        """Everything the outputs of `cell` (a locator) show, texts, pictures, sounds, but its sliders' read-outs."""
         return cell.evaluate("""cell => {
             const area = cell.querySelector('.jp-Cell-outputArea').cloneNode(true);
             area.querySelectorAll('.widget-readout').forEach(readout => readout.remove());
@@ -191,7 +230,7 @@ class OpenNotebook:
             return area.textContent + media.join(' '); }""")
 
     def changed_output(self, cell, before: str, seconds: float = 60) -> str:
-        """The outputs of `cell` once they differ from `before` and have kept still; `before` where they never differ."""
+        """The outputs of `cell` once they differ from `before` and keep still; `before` where they never differ."""
         end = time.monotonic() + seconds
         last, since = before, time.monotonic()
         while time.monotonic() < end:

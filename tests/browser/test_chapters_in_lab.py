@@ -20,8 +20,11 @@ def shown(**data):
 
 def test_what_is_broken_is_seen(server, open_notebook):
     """A picture and a sound that are cut off, and a widget without its kernel: the questions below are able to fail."""
-    outputs = [shown(image_png="iVBORw0KGgo=", text_plain="cut off"), shown(text_plain="Loading widget..."),
-               shown(text_html='<audio controls src="data:audio/mpeg;base64,SUQzBAA="></audio>', text_plain="cut off")]
+    outputs = [
+        shown(image_png="iVBORw0KGgo=", text_plain="cut off"),
+        shown(text_plain="Loading widget..."),
+        shown(text_html='<audio controls src="data:audio/mpeg;base64,SUQzBAA="></audio>', text_plain="cut off"),
+    ]
     cell = new_code_cell("1 / 0", outputs=outputs, execution_count=1)
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": kernel}), server.root / "broken.ipynb")
@@ -38,7 +41,9 @@ def test_opened_and_not_run(open_notebook, name):
     """What is stored shows and sounds in a notebook that nobody trusts and no kernel has run."""
     notebook = open_notebook(name)
     cells = notebook.code_cells()
-    assert cells and not all(cell["trusted"] for cell in cells), "JupyterLab trusts the notebook: the test shows nothing"
+    assert cells and not all(cell["trusted"] for cell in cells), (
+        "JupyterLab trusts the notebook: the test shows nothing"
+    )
 
     widths = notebook.image_widths()
     assert widths and min(widths) > 0
@@ -85,21 +90,28 @@ def play_and_solo(notebook):
     mixer.scroll_into_view_if_needed()
     position = mixer.locator(".course-mixer-seek")
     mixer.locator(".course-mixer-play").click()
-    notebook.page.wait_for_function("mixer => mixer.dataset.status === 'ready'", arg=mixer.element_handle(), timeout=20_000)
+    notebook.page.wait_for_function(
+        "mixer => mixer.dataset.status === 'ready'", arg=mixer.element_handle(), timeout=20_000
+    )
     started = float(position.input_value())
-    notebook.page.wait_for_function("([seek, start]) => Number(seek.value) > start + 0.3",
-                                    arg=[position.element_handle(), started], timeout=10_000)
+    notebook.page.wait_for_function(
+        "([seek, start]) => Number(seek.value) > start + 0.3", arg=[position.element_handle(), started], timeout=10_000
+    )
 
     stems = mixer.locator("[data-stem]")
     names = stems.evaluate_all("rows => rows.map(row => row.dataset.stem)")
     assert len(names) >= 2 and all(level > 0 for level in levels(stems))
     chosen = names[-1]
     mixer.get_by_label(f"solo {chosen}", exact=True).click()
-    notebook.page.wait_for_function("row => Number(row.dataset.level) === 0", arg=stems.first.element_handle(), timeout=5_000)
+    notebook.page.wait_for_function(
+        "row => Number(row.dataset.level) === 0", arg=stems.first.element_handle(), timeout=5_000
+    )
     assert [name for name, level in zip(names, levels(stems)) if level > 0] == [chosen]
 
     mixer.locator(".course-mixer-play").click()
-    notebook.page.wait_for_function("mixer => mixer.dataset.playing === 'false'", arg=mixer.element_handle(), timeout=5_000)
+    notebook.page.wait_for_function(
+        "mixer => mixer.dataset.playing === 'false'", arg=mixer.element_handle(), timeout=5_000
+    )
 
 
 def levels(stems):

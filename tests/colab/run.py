@@ -3,8 +3,8 @@
     python tests/colab/run.py [--python 3.13] [--keep]
 
 In a throw-away folder: a virtual environment with the versions of constraints.txt; then, as on Colab, nothing but
-`pip install "git+..."` of this checkout's HEAD; then the chapter, outside the checkout, from a fresh kernel. Fails where
-a version of constraints.txt changed, where anything large was added, or where a cell fails. Takes a few minutes and
+`pip install "git+..."` of this checkout's HEAD; then the chapter, outside the checkout, from a fresh kernel. Fails
+where a version of constraints.txt changed, where anything large was added, or where a cell fails. Takes a few minutes and
 several gigabytes of downloads, so it is no part of `pytest`. Needs uv and git, and Python 3.13, which uv downloads.
 """
 
@@ -20,9 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
-# Colab brings its own build of this version for Python 3.13; the package index has none, and the course does not need it.
+# Colab has its own build of this version for Python 3.13; the package index has none, and the course needs none.
 COLABS_OWN_BUILDS = ("pandas",)
-# Executes a notebook with the tools that Colab has itself; 'google.colab' is not there, so the install cell does nothing.
+# Executes a notebook with the tools Colab has itself; 'google.colab' is not there, so the install cell does nothing.
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -50,10 +50,15 @@ def make_environment(folder: Path, python_version: str) -> Path:
     """A virtual environment with Colab's versions; returns its Python."""
     run("uv", "venv", "--quiet", "--no-project", "--python", python_version, folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    packages = [line for line in CONSTRAINTS.read_text(encoding="utf8").splitlines()
-                if line and not line.startswith(("#", *COLABS_OWN_BUILDS))]
+    packages = [
+        line
+        for line in CONSTRAINTS.read_text(encoding="utf8").splitlines()
+        if line and not line.startswith(("#", *COLABS_OWN_BUILDS))
+    ]
     # without --no-build a missing wheel would be compiled for half an hour
-    run("uv", "pip", "install", "--quiet", "--no-config", "--no-build", "--python", python, *packages, "nbclient", "pip")
+    run(
+        "uv", "pip", "install", "--quiet", "--no-config", "--no-build", "--python", python, *packages, "nbclient", "pip"
+    )
     return python
 
 
@@ -79,9 +84,14 @@ def run_chapter(python: Path, folder: Path, chapter: str) -> None:
     folder.mkdir()
     notebook = folder / f"{chapter}.ipynb"
     shutil.copy(ROOT / "chapters" / notebook.name, notebook)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "MPL"))}
-    environment |= {"COURSE_DATA_DIR": str(folder / "data"), "COURSE_EXECUTING": "1",
-                    "PATH": f"{python.parent}{os.pathsep}{environment['PATH']}"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "MPL"))
+    }
+    environment |= {
+        "COURSE_DATA_DIR": str(folder / "data"),
+        "COURSE_EXECUTING": "1",
+        "PATH": f"{python.parent}{os.pathsep}{environment['PATH']}",
+    }
     start = time.monotonic()
     run(python, "-c", EXECUTE, notebook, folder, cwd=folder, env=environment)
     print(f"{chapter} ran in {time.monotonic() - start:.0f} s")

@@ -17,10 +17,12 @@ if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is N
 HEADER = f"""\
 # 1. Frames
 
-{PLACEHOLDER.badge(f'chapters/{CHAPTER}.ipynb')}
+{PLACEHOLDER.badge(f"chapters/{CHAPTER}.ipynb")}
 
 **Time** <!-- minutes {CHAPTER} -->1.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->"""
-MINUTES = f"chapter,profile,minutes,seconds,cpu_seconds,threads,cpu,date\n{CHAPTER},cpu,1.1,66,90,2,AMD EPYC,2026-11-20\n"
+MINUTES = (
+    f"chapter,profile,minutes,seconds,cpu_seconds,threads,cpu,date\n{CHAPTER},cpu,1.1,66,90,2,AMD EPYC,2026-11-20\n"
+)
 FUNCTION = '''\
 #| export
 def hop_seconds(hop_length: int, rate: int) -> float:
@@ -48,18 +50,28 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 
 def flawless_notebook():
     """A chapter that passes every check, executed and stored as `course run` would store it."""
-    figure = new_output("display_data", {"image/png": PNG, "text/plain": "figure: a dot"},
-                        metadata={"image/png": {"alt": "a dot"}})
-    player = new_output("display_data", {"text/html": '<audio controls src="data:audio/mpeg;base64,AAAA"></audio>',
-                                         "text/plain": "player: a tone"})
-    code = [("#| default_exp spectral", []), (SETUP, []), (FUNCTION, []),
-            ("print(hop_seconds(441, 44100))", [new_output("stream", name="stdout", text="0.01\n")]),
-            ("show_dot()", [figure]), ("listen_to_tone()", [player])]
+    figure = new_output(
+        "display_data", {"image/png": PNG, "text/plain": "figure: a dot"}, metadata={"image/png": {"alt": "a dot"}}
+    )
+    player = new_output(
+        "display_data",
+        {"text/html": '<audio controls src="data:audio/mpeg;base64,AAAA"></audio>', "text/plain": "player: a tone"},
+    )
+    code = [
+        ("#| default_exp spectral", []),
+        (SETUP, []),
+        (FUNCTION, []),
+        ("print(hop_seconds(441, 44100))", [new_output("stream", name="stdout", text="0.01\n")]),
+        ("show_dot()", [figure]),
+        ("listen_to_tone()", [player]),
+    ]
     cells = []
     for count, (source, outputs) in enumerate(code, start=1):
         text = HEADER if count == 1 else f"Step {count}."
-        cells += [new_markdown_cell(text, id=f"text-{count}"),
-                  new_code_cell(source, outputs=outputs, execution_count=count, id=f"code-{count}")]
+        cells += [
+            new_markdown_cell(text, id=f"text-{count}"),
+            new_code_cell(source, outputs=outputs, execution_count=count, id=f"code-{count}"),
+        ]
     notebook = new_notebook(cells=cells)
     notebook.metadata.update(NOTEBOOK_METADATA)
     return notebook

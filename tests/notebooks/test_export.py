@@ -23,7 +23,9 @@ def test_exported_module_works(small_course, tmp_path):
 
 def test_edited_module_is_found(small_course, tmp_path):
     module = small_course / "course_lib" / "spectral.py"
-    module.write_text(module.read_text(encoding="utf8").replace("hop_length / rate", "hop_length * rate"), encoding="utf8")
+    module.write_text(
+        module.read_text(encoding="utf8").replace("hop_length / rate", "hop_length * rate"), encoding="utf8"
+    )
     assert any("spectral.py: differs" in line for line in export_drift(small_course, tmp_path / "scratch"))
 
 

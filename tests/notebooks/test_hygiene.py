@@ -74,6 +74,7 @@ def no_player(notebook):
 def output_says(text, name="stdout"):
     def say(notebook):
         code_cell(notebook, 4).outputs = [new_output("stream", name=name, text=text)]
+
     return say
 
 
@@ -92,6 +93,7 @@ def widget_state(notebook):
 def code_says(line):
     def say(notebook):
         code_cell(notebook, 4).source = line
+
     return say
 
 
@@ -125,7 +127,9 @@ def other_address(notebook):
 
 
 def badge_of_another_chapter(notebook):
-    notebook.cells[0].source = notebook.cells[0].source.replace("01_stft_and_masks.ipynb", "02_classic_separation.ipynb")
+    notebook.cells[0].source = notebook.cells[0].source.replace(
+        "01_stft_and_masks.ipynb", "02_classic_separation.ipynb"
+    )
 
 
 def no_badge(notebook):
@@ -207,12 +211,16 @@ def test_drift_of_an_assignment_is_found(chapter):
     assert any("480" in finding for finding in CHECKS["pair_drift"](chapter.parent.parent))
 
 
-@pytest.mark.parametrize("name, text, complaint", [
-    ("uv.lock", "", "lock file"),
-    ("requirements.txt", "--index-url https://example.org/simple\n", "--index-url"),
-    ("card.json", '{"command": "/home/ada/train.sh"}', "/home/ada"),
-    ("large.bin", "x" * 10_100_000, "10.1 MB"),
-], ids=["lock file", "package index", "machine path", "large file"])
+@pytest.mark.parametrize(
+    "name, text, complaint",
+    [
+        ("uv.lock", "", "lock file"),
+        ("requirements.txt", "--index-url https://example.org/simple\n", "--index-url"),
+        ("card.json", '{"command": "/home/ada/train.sh"}', "/home/ada"),
+        ("large.bin", "x" * 10_100_000, "10.1 MB"),
+    ],
+    ids=["lock file", "package index", "machine path", "large file"],
+)
 def test_file_that_should_not_be_tracked_is_found(tmp_path, name, text, complaint):
     (tmp_path / name).write_text(text, encoding="utf8")
     for command in (["init", "-q"], ["add", name]):
