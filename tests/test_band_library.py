@@ -219,7 +219,7 @@ def test_a_variant_has_a_folder_of_its_own(tmp_path, monkeypatch):
     assert names[1].startswith("2.5s_44100Hz_TimGM6mb-") and names[3].startswith("20s_44100Hz_My-font-2d711642_")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "json cut", "json gone", "old version"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "json cut", "json gone", "no sizes", "old version"])
 def test_damaged_songs_are_rendered_again(tmp_path, damage):
     song = band_song(1000, SECONDS, RATE, root=tmp_path)
     whole = {path.name: path.read_bytes() for path in song.iterdir()}
@@ -230,6 +230,8 @@ def test_damaged_songs_are_rendered_again(tmp_path, damage):
         (song / "piano.wav").unlink()
     elif damage == "json cut":
         (song / "song.json").write_text(text[: len(text) // 2])
+    elif damage == "no sizes":
+        (song / "song.json").write_text(text.replace('"bytes"', '"sizes"'))
     elif damage == "json gone":
         (song / "song.json").unlink()
     else:

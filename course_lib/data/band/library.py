@@ -146,7 +146,7 @@ def render_songs(seeds: Sequence[int], split: str, seconds: float = 20.0, rate: 
     if lost := [seed for seed, song in songs.items() if song is None]:
         raise OSError(f"the songs of the seeds {lost} were rendered into {folder / split}, but are not whole "
                       "there now: is the disk full, or does another program change that folder?")
-    return list(songs.values())
+    return [songs[seed] for seed in seeds]
 
 
 def find_song(folder: Path, seed: int) -> Path | None:

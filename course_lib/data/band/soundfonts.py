@@ -1,4 +1,4 @@
-"""Where the soundfonts are: the default one, and the held-out one of the second timbre world. Neither is ever copied."""
+"""Where the soundfonts are: the default, and the held-out one of the second timbre world. Neither is ever copied."""
 
 import functools
 import hashlib

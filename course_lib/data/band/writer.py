@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -68,22 +67,22 @@ def quantise(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise ValueError(f"the mix lacks {', '.join(missing)}; expected {', '.join(GROUPS)}")
     if unsound := [name for name in GROUPS if not np.isfinite(groups[name]).all()]:
         raise ValueError(f"the mix has NaN or infinite samples in {', '.join(unsound)}")
-    steps = {name: np.rint(groups[name].astype(np.float64) * STEPS_16_BIT).astype(np.int32) for name in GROUPS}
+    steps = {name: np.rint(groups[name] * np.float32(STEPS_16_BIT)).astype(np.int32) for name in GROUPS}
     steps["other"] = steps["guitar"] + steps["piano"] + steps.pop("rest")
     steps["mixture"] = steps["drums"] + steps["bass"] + steps["other"] + steps["vocals"]
     for name, values in steps.items():
-        if values.size and np.abs(values).max() >= STEPS_16_BIT:
-            peak = np.abs(values).max() / STEPS_16_BIT
-            raise ValueError(f"{name} reaches {peak:.3f} of full scale; the mixer must leave every file below 1")
+        peak = max(int(values.max()), -int(values.min()))
+        if peak >= STEPS_16_BIT:
+            raise ValueError(f"{name} reaches {peak / STEPS_16_BIT:.3f} of full scale; the mixer must leave every file "
+                             "below 1")
     return {name: steps[name].astype(np.int16) for name in FILES}
 
 
 def describe(song: Song, rate: int, soundfont: Path, steps: dict[str, np.ndarray]) -> dict:
     """What song.json says; `read_song` makes the song from it again."""
     frames = steps["mixture"].shape[1]
-    facts = asdict(song)
-    parts = [{**asdict(part), "six_stem": part.six_stem} for part in song.parts]
-    del facts["parts"]
+    facts = dict(vars(song))
+    parts = [{**vars(part), "six_stem": part.six_stem} for part in facts.pop("parts")]
     return {
         "generator": GENERATOR,
         "generator_version": GENERATOR_VERSION,
@@ -100,8 +99,8 @@ def describe(song: Song, rate: int, soundfont: Path, steps: dict[str, np.ndarray
 
 
 def level_db(steps: np.ndarray) -> float | None:
-    """Root mean square of a file in dB below full scale, to 0.01 dB; None for silence."""
-    mean_square = float(np.mean(np.square(steps.astype(np.float64) / STEPS_16_BIT)))
+    """Root mean square of a file in dB re full scale, to 0.01 dB; None for silence."""
+    mean_square = float(np.mean(np.square(steps, dtype=np.float64))) / STEPS_16_BIT**2
     return round(10 * np.log10(mean_square), 2) if mean_square > 0 else None
 
 
@@ -149,7 +148,10 @@ def find_damage(folder: Path | str) -> str | None:
         return str(error)
     if facts.get("generator_version") != GENERATOR_VERSION:
         return f"{folder} is of generator version {facts.get('generator_version')}; this is version {GENERATOR_VERSION}"
-    for name, expected in facts["bytes"].items():
+    sizes = facts.get("bytes")
+    if not isinstance(sizes, dict) or set(sizes) != {f"{name}.wav" for name in FILES}:
+        return f"{Path(folder) / 'song.json'} does not give the sizes of the files"
+    for name, expected in sizes.items():
         path = Path(folder) / name
         found = path.stat().st_size if path.is_file() else None
         if found != expected:
