@@ -55,7 +55,8 @@ def main() -> None:
           "processor time, compose {compose_cpu_s:8.2f} s\n"
           "processor time, mix     {mix_cpu_s:8.2f} s\n"
           "clock                   {clock_s:8.2f} s\n"
-          "times real time         {realtime_per_core:8.1f} per core, composing included ({realtime_mix_only:.1f} without)\n"
+          "times real time         {realtime_per_core:8.1f} per core, composing included\n"
+          "                        {realtime_mix_only:8.1f} per core, mix only\n"
           "peak memory             {peak_mb:8.0f} MB".format(**figures))
 
 

@@ -35,7 +35,7 @@ PROGRAMS = {role: sorted({program for style in STYLES.values() for program in ge
 ENSEMBLES = {50, 52}        # layered strings and a choir: many pitches at once, so only their middle can be in tune
 
 
-# ---- measuring -----------------------------------------------------------------------------------------------------------
+# ---- measuring ------------------------------------------------------------------------------------------------------
 
 def frequency_of(pitch: float) -> float:
     return 440 * 2 ** ((pitch - 69) / 12)
@@ -87,7 +87,7 @@ def gain_at(sections: np.ndarray, frequency: float, rate: int = RATE) -> float:
     return 20 * np.log10(np.abs(np.dot(response, np.exp(-2j * np.pi * frequency * np.arange(rate) / rate))))
 
 
-# ---- a soundfont small enough to know everything about ---------------------------------------------------------------------
+# ---- a soundfont small enough to know everything about --------------------------------------------------------------
 
 def write_soundfont(path: Path, vorbis: bool = False, zone: dict[int, int] | None = None, pitch: int = 60) -> Path:
     """A font of one preset (0, 0) with one zone: a looped sine at MIDI `pitch`, whose root key is 60."""
@@ -112,7 +112,8 @@ def write_soundfont(path: Path, vorbis: bool = False, zone: dict[int, int] | Non
 
     pdta = b"".join([
         chunk(b"phdr", pack("<20sHHHIII", (b"Sine", 0, 0, 0, 0, 0, 0), (b"EOP", 0, 0, 1, 0, 0, 0))),
-        chunk(b"pbag", pack("<HH", (0, 0), (1, 0))), chunk(b"pmod", bytes(10)), chunk(b"pgen", pack("<HH", (41, 0), (0, 0))),
+        chunk(b"pbag", pack("<HH", (0, 0), (1, 0))), chunk(b"pmod", bytes(10)),
+        chunk(b"pgen", pack("<HH", (41, 0), (0, 0))),
         chunk(b"inst", pack("<20sH", (b"Sine", 0), (b"EOI", 1))),
         chunk(b"ibag", pack("<HH", (0, 0), (len(generators), 0))), chunk(b"imod", bytes(10)),
         chunk(b"igen", pack("<HH", *((k, v % 65536) for k, v in generators.items()), (0, 0))),
@@ -123,7 +124,7 @@ def write_soundfont(path: Path, vorbis: bool = False, zone: dict[int, int] | Non
     return path
 
 
-# ---- sampler ---------------------------------------------------------------------------------------------------------------
+# ---- sampler --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
 @pytest.mark.parametrize("vorbis", [False, True], ids=["sf2", "sf3"])
@@ -146,7 +147,8 @@ def test_sampler_shapes_level_and_time_as_the_specification_says(tmp_path):
         return level_db(y[0, int(start * RATE):int(stop * RATE)])
 
     full = level(play(), 0.2, 0.9)
-    assert level(play(velocity=64, FILTER_CUTOFF=14000), 0.2, 0.9) - full == pytest.approx(40 * np.log10(64 / 127), abs=0.3)
+    softer = level(play(velocity=64, FILTER_CUTOFF=14000), 0.2, 0.9)
+    assert softer - full == pytest.approx(40 * np.log10(64 / 127), abs=0.3)
     assert level(play(ATTENUATION=100), 0.2, 0.9) - full == pytest.approx(-4, abs=0.05)        # 10 dB, scaled by 0.4
     released = play()
     assert level(released, 1.099, 1.101) - full == pytest.approx(-0.1 / 0.25 * 100, abs=1.5)    # 100 dB in 0.25 s
@@ -261,7 +263,7 @@ def test_a_missing_program_is_refused_and_a_missing_kit_replaced(tmp_path):
         SoundFont(default_soundfont(), 10)
 
 
-# ---- voice -----------------------------------------------------------------------------------------------------------------
+# ---- voice ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("pitches, tract", [((45, 52, 57), 0.92), ((55, 62, 67), 1.0), ((64, 71, 76, 81), 1.12)],
                          ids=["low", "middle", "high"])
@@ -269,7 +271,8 @@ def test_voice_follows_its_notes(pitches, tract):
     notes = [Note(1.0 * i, 0.95, pitch, 95) for i, pitch in enumerate(pitches)]
     y = voice.sing(notes, len(pitches), voice.Singer(tract=tract), np.random.default_rng(3), RATE)
     for note in notes:
-        frames = [y[start:start + 3000] for start in range(int((note.onset + 0.3) * RATE), int((note.onset + 0.8) * RATE), 1500)]
+        held = range(int((note.onset + 0.3) * RATE), int((note.onset + 0.8) * RATE), 1500)
+        frames = [y[start:start + 3000] for start in held]
         sung = np.median([pitch_of(frame.astype(float), RATE) for frame in frames])
         assert abs(sung - note.pitch) < 0.3, (note, sung)
 
@@ -278,7 +281,8 @@ def test_voice_has_vibrato_of_its_rate_and_depth():
     singer = voice.Singer(vibrato_rate=5.5, vibrato_depth=0.4)
     y = voice.sing([Note(0, 4.0, 60, 90)], 4.0, singer, np.random.default_rng(0), RATE)
     hop = 441
-    track = np.array([pitch_of(y[start:start + 1800].astype(float), RATE) for start in range(RATE, 3 * RATE + RATE // 2, hop)])
+    starts = range(RATE, 3 * RATE + RATE // 2, hop)
+    track = np.array([pitch_of(y[start:start + 1800].astype(float), RATE) for start in starts])
     track = track - np.convolve(np.pad(track, 25, mode="edge"), np.ones(51) / 51, "valid")
     spectrum = np.abs(np.fft.rfft(track * np.hanning(len(track)), 4096))
     assert np.fft.rfftfreq(4096, hop / RATE)[spectrum.argmax()] == pytest.approx(5.5, abs=0.7)
@@ -317,8 +321,12 @@ def test_consonants_are_noise_bursts_and_differ():
     notes = [Note(0.4 * i, 0.35, 57, 95) for i in range(40)]
     y = voice.sing(notes, 16.0, voice.Singer(), np.random.default_rng(1), RATE)
     high = scipy.signal.sosfilt(scipy.signal.butter(4, 5500, "high", fs=RATE, output="sos"), y)
-    onsets = np.array([level_db(high[max(0, int((n.onset - 0.04) * RATE)):int((n.onset + 0.05) * RATE)]) for n in notes])
-    held = np.array([level_db(high[int((n.onset + 0.15) * RATE):int((n.onset + 0.3) * RATE)]) for n in notes])
+
+    def levels(start, stop):
+        spans = [(max(0, int((n.onset + start) * RATE)), int((n.onset + stop) * RATE)) for n in notes]
+        return np.array([level_db(high[first:last]) for first, last in spans])
+
+    onsets, held = levels(-0.04, 0.05), levels(0.15, 0.3)
     assert onsets.max() > np.median(held) + 15 and onsets.max() > np.median(onsets) + 10
 
 
@@ -330,7 +338,7 @@ def test_voice_is_silent_without_notes_and_repeatable_with_them():
     assert 0.05 < np.abs(first).max() < 1 and not first[int(1.55 * RATE):].any()
 
 
-# ---- effects ---------------------------------------------------------------------------------------------------------------
+# ---- effects --------------------------------------------------------------------------------------------------------
 
 def test_filters_have_the_gains_they_promise():
     assert gain_at(effects.peaking(1000, 6, RATE), 1000) == pytest.approx(6, abs=0.05)
@@ -409,10 +417,11 @@ def test_level_is_measured_while_a_part_plays():
     y[:, :RATE] = 0.3
     assert effects.active_level(y) == pytest.approx(0.3, rel=0.02)
     assert effects.active_level(effects.at_level(y)) == pytest.approx(effects.REFERENCE_LEVEL, rel=0.01)
-    assert effects.active_level(np.zeros((2, RATE))) == 0 and not effects.at_level(np.zeros((1, RATE), np.float32)).any()
+    silence = np.zeros((1, RATE), np.float32)
+    assert effects.active_level(silence) == 0 and not effects.at_level(silence).any()
 
 
-# ---- mixer -----------------------------------------------------------------------------------------------------------------
+# ---- mixer ----------------------------------------------------------------------------------------------------------
 
 def check_mix(song: Song, stems: dict[str, np.ndarray], rate: int) -> None:
     """What every mix must keep, whatever the song."""
@@ -460,7 +469,8 @@ def test_mix_on_another_soundfont_is_the_same_music_with_another_sound():
 def test_parts_are_independent_of_each_other_and_stems_of_missing_parts_silent():
     song = compose(13, 4.0)
     place = next(i for i, part in enumerate(song.parts) if part.stem == "other")
-    changed = replace(song, parts=[replace(part, program=40) if i == place else part for i, part in enumerate(song.parts)])
+    parts = [replace(part, program=40) if i == place else part for i, part in enumerate(song.parts)]
+    changed = replace(song, parts=parts)
     for i, part in enumerate(song.parts):
         before, after = (mixer.render_part(each.parts[i], each, 22050, index=i) for each in (song, changed))
         assert np.array_equal(before, after) == (i != place)
@@ -507,7 +517,8 @@ def test_same_bytes_in_every_process_and_without_torch():
     for y in mixer.mix(compose(21, 3.0), 44100).values():
         digest.update(y.tobytes())
     for threads in ("1", "2"):
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONHASHSEED": threads}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
+                       "PYTHONHASHSEED": threads}
         result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True,
                                 cwd=ROOT, env=environment)
         assert json.loads(result.stdout) == {"digest": digest.hexdigest(), "torch": False}
@@ -517,6 +528,7 @@ def test_same_bytes_in_every_process_and_without_torch():
 def test_rendering_is_fast_and_small():
     command = [sys.executable, str(ROOT / "benchmarks" / "band_speed.py"), "--songs", "2", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
+    result = json.loads(printed)
     assert result["realtime_per_core"] >= 6
     assert result["peak_mb"] <= 700

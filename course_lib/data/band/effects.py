@@ -45,7 +45,7 @@ def decibels(gain_db: float) -> np.float32:
     return np.float32(10 ** (gain_db / 20))
 
 
-# ---- filters: each returns second-order sections (sections, 6) ---------------------------------------------------------
+# ---- filters: each returns second-order sections (sections, 6) ------------------------------------------------------
 
 def _corner(frequency: float, rate: int) -> float:
     return min(frequency, HIGHEST_CORNER * rate)
@@ -72,13 +72,15 @@ def high_shelf(frequency: float, gain_db: float, rate: int) -> np.ndarray:
 def high_pass(frequency: float, rate: int) -> np.ndarray:
     """Second-order Butterworth high-pass."""
     cosine, alpha = _butterworth(frequency, rate)
-    return np.array([[(1 + cosine) / 2, -1 - cosine, (1 + cosine) / 2, 1 + alpha, -2 * cosine, 1 - alpha]]) / (1 + alpha)
+    up = 1 + cosine
+    return np.array([[up / 2, -up, up / 2, 1 + alpha, -2 * cosine, 1 - alpha]]) / (1 + alpha)
 
 
 def low_pass(frequency: float, rate: int) -> np.ndarray:
     """Second-order Butterworth low-pass."""
     cosine, alpha = _butterworth(frequency, rate)
-    return np.array([[(1 - cosine) / 2, 1 - cosine, (1 - cosine) / 2, 1 + alpha, -2 * cosine, 1 - alpha]]) / (1 + alpha)
+    down = 1 - cosine
+    return np.array([[down / 2, down, down / 2, 1 + alpha, -2 * cosine, 1 - alpha]]) / (1 + alpha)
 
 
 def _butterworth(frequency: float, rate: int) -> tuple[float, float]:
@@ -100,7 +102,7 @@ def equalise(y: np.ndarray, *sections: np.ndarray) -> np.ndarray:
     return sosfilt(np.concatenate(sections).astype(np.float32), y)
 
 
-# ---- colour ------------------------------------------------------------------------------------------------------------
+# ---- colour ---------------------------------------------------------------------------------------------------------
 
 def saturate(y: np.ndarray, drive: float) -> np.ndarray:
     """Soft clipping, as of tape or valves, to within REFERENCE_LEVEL.
@@ -135,7 +137,7 @@ def excite(y: np.ndarray, frequency: float, amount: float, rate: int, air_db: fl
     return y + overtones
 
 
-# ---- dynamics ------------------------------------------------------------------------------------------------------------
+# ---- dynamics -------------------------------------------------------------------------------------------------------
 
 def compressor_gain(y: np.ndarray, rate: int, threshold_db: float, ratio: float, attack: float,
                     release: float) -> np.ndarray:
@@ -148,7 +150,7 @@ def compressor_gain(y: np.ndarray, rate: int, threshold_db: float, ratio: float,
     excess = np.maximum(20 * np.log10(level + 1e-6) - threshold_db, 0) * (1 - 1 / ratio)
     rising, falling = (float(np.exp(-DETECTOR_HOP / rate / seconds)) for seconds in (attack, release))
     reduction, state = [], 0.0
-    for wanted in excess.tolist():                      # the state's own past decides, so this cannot be one array operation
+    for wanted in excess.tolist():                  # each state depends on the one before: no array operation does this
         keep = rising if wanted > state else falling
         state = keep * state + (1 - keep) * wanted
         reduction.append(state)
@@ -170,7 +172,7 @@ def between_steps(values: np.ndarray, hop: int, length: int) -> np.ndarray:
     return lines.ravel()[:length]
 
 
-# ---- place ---------------------------------------------------------------------------------------------------------------
+# ---- place ----------------------------------------------------------------------------------------------------------
 
 def pan(y: np.ndarray, position: float) -> np.ndarray:
     """Place a signal at -1 (left) .. 1 (right) with constant power: (2, time). Stereo signals are balanced."""

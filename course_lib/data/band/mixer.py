@@ -30,7 +30,8 @@ REFERENCE_MIX = 0.2                 # active level of the mixture before the mas
 PEAK = 0.98                         # the mixture stays below
 SUBSONIC = 25.0                     # Hz: what lies below is offset and rumble
 FADE_OUT = 0.012                    # seconds: sounds cut at the song's end do not click
-STEM_LEVELS = {"drums": (-2.0, 1.8), "bass": (-0.9, 1.8), "other": (-0.2, 1.8), "vocals": (-0.8, 1.8)}   # dB: mean, spread
+STEM_LEVELS = {"drums": -2.0, "bass": -0.9, "other": -0.2, "vocals": -0.8}     # dB, mean of the songs
+STEM_LEVEL_SPREAD = 1.8             # dB, standard deviation between songs
 ROLE_LEVELS = {"comp": 0.0, "pad": -5.0, "lead": -1.0}              # dB, within the stem "other"
 PAN_SPREAD = 0.20                   # standard deviation of the places of instruments, 1 is hard left or right
 HALL_SHARE = 0.5                    # of the stems are in the hall, the others in the plate
@@ -99,7 +100,7 @@ def _stem_of(part: Part) -> str:
     return "rest" if part.six_stem == "other" else part.six_stem
 
 
-# ---- recording: each part's own sound ----------------------------------------------------------------------------------
+# ---- recording: each part's own sound -------------------------------------------------------------------------------
 
 def _record_drums(part: Part, song: Song, rate: int, font: SoundFont, rng: np.random.Generator) -> np.ndarray:
     """A drum kit: tuned drums, overhead width, colour, saturation and parallel compression."""
@@ -113,7 +114,7 @@ def _record_drums(part: Part, song: Song, rate: int, font: SoundFont, rng: np.ra
     y = excite(y, rng.uniform(4500, 7500), rng.uniform(0.4, 1.4), rate, air_db=6)
     y = at_level(y)
     crushed = at_level(y * compressor_gain(y, rate, -34, 8, attack=0.003, release=0.12))
-    return at_level(y + crushed * np.float32(rng.uniform(0.1, 0.8)))             # brings up the room and the ghost notes
+    return at_level(y + crushed * np.float32(rng.uniform(0.1, 0.8)))        # brings up the room and the ghost notes
 
 
 def _record_bass(y: np.ndarray, part: Part, rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +143,8 @@ def _record_instrument(y: np.ndarray, part: Part, rate: int, rng: np.random.Gene
 def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) -> np.ndarray:
     """A voice: one or two takes, colour, soft saturation, strong compression."""
     singer = Singer(tract=TRACTS[part.program] * float(np.exp(rng.normal(0, 0.05))), brightness=rng.normal(2.5, 1.2),
-                    vibrato_rate=rng.uniform(4.8, 6.4), vibrato_depth=rng.uniform(0.1, 0.4), breath=rng.uniform(0.02, 0.1))
+                    vibrato_rate=rng.uniform(4.8, 6.4), vibrato_depth=rng.uniform(0.1, 0.4),
+                    breath=rng.uniform(0.02, 0.1))
     doubled = part.role != "lead" or rng.random() < 0.4
     words = rng.integers(2 ** 31)                                # a double is the same words sung again
     y = sing(part.notes, song.seconds, singer, np.random.default_rng(words), rate)[None]
@@ -158,7 +160,7 @@ def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) 
     return at_level(y * compressor_gain(y, rate, -26, rng.uniform(3, 8), attack=0.01, release=0.15))
 
 
-# ---- mixing --------------------------------------------------------------------------------------------------------------
+# ---- mixing ---------------------------------------------------------------------------------------------------------
 
 def _mix_stem(members: list[tuple[int, Part]], song: Song, rate: int, soundfont: Path | None,
               rooms: tuple[Reverb, Reverb]) -> np.ndarray:
@@ -190,9 +192,8 @@ def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     """Bring the stems to their levels, in place; guitar, piano and rest keep theirs to one another."""
     groups = {"drums": ("drums",), "bass": ("bass",), "other": OTHER, "vocals": ("vocals",)}
     for group, names in groups.items():
-        mean, spread = STEM_LEVELS[group]
         playing = [name for name in names if name in stems]
-        loudness = mean + rng.normal(0, spread)
+        loudness = STEM_LEVELS[group] + rng.normal(0, STEM_LEVEL_SPREAD)
         if playing:
             level = active_level(_total(stems[name] for name in playing))
             for name in playing:

@@ -4,7 +4,8 @@ A SoundFont (.sf2) is a RIFF file of short recordings and of rules for playing t
 of *zones*; a zone says for which keys and velocities it sounds, which recording it plays, where that recording loops,
 how it is tuned, filtered, placed and shaped in time. For every note the player goes
 
-    recording -> looped to the note's length -> resampled to its pitch -> low-pass filter -> volume envelope -> panned sum
+    recording -> looped to the note's length -> resampled to its pitch -> low-pass filter
+              -> volume envelope -> panned sum
 
 The first four steps depend only on zone, pitch and (coarsely) velocity, so they are done once for all notes that share
 them, at the length of the longest. Everything is a deterministic function of file, rate and notes.
@@ -32,7 +33,7 @@ from course_lib.data.band.song import Note
 from course_lib.data.band.soundfonts import default_soundfont
 
 DRUM_BANK = 128             # the bank of percussion kits: the program is the kit, the pitch is the drum
-HI_HATS = (42, 44, 46)      # General MIDI closed, pedal and open hi-hat: one pair of cymbals, so each stops the one before
+HI_HATS = (42, 44, 46)      # General MIDI closed, pedal and open hi-hat: each stops the one before
 DRUM_RING = 3.0             # seconds a drum may ring
 DRUM_RELEASE = 0.08         # seconds a stopped drum takes to fade
 LONGEST_RELEASE = 1.5       # seconds: longer releases are shortened, as a player damps the strings between chords
@@ -42,7 +43,7 @@ FADE_OUT = 0.005            # seconds of linear fade where a note is dropped or 
 HOLE = 3                    # keys up to which a hole in a preset's key ranges is filled by its neighbours
 VELOCITY_STEP = 16          # velocities are rounded to this for the filter only, so that notes can share a waveform
 VELOCITY_TO_CUTOFF = 1200   # cents by which the softest note's filter is lower than the loudest note's
-ATTENUATION_SCALE = 0.4     # share of a zone's attenuation that is applied: what fonts are voiced for since the first player
+ATTENUATION_SCALE = 0.4     # share of a zone's attenuation that is applied, as fonts are voiced for
 PAN_LAW_AT_CENTRE = (0.5 ** 0.5,)    # amplitude of a sound in the middle on each side
 MISTUNED = (8.5, 45.0)     # cents: less is a chorus of layers, more is meant (a musette's second reed)
 CLEAR_PITCH = 0.8           # normalised autocorrelation from which a measured pitch is believed
@@ -272,13 +273,18 @@ class SoundFont:
         tail = release * RELEASE_FLOOR_DB / 100
         longest = max(min(note.duration + tail, end / self.rate - note.onset) for note in notes)
         wave = self._waveform(zone, pitch, velocity, int(longest * self.rate) + 1, cents)
+        held = _held_envelope(zone, pitch, len(wave), self.rate)
+        body, released = wave * held, _falling(int(tail * self.rate) + 2, 100 / release, self.rate)
         for note in notes:
             start = round(note.onset * self.rate)
             length = min(int((note.duration + tail) * self.rate), len(wave), end - start)
             if length < 2:
                 continue
-            sound = _volume_envelope(zone, pitch, note.duration, release, length, self.rate)
-            sound *= wave[:length]
+            sound = body[:length].copy()
+            key_up = int(note.duration * self.rate)
+            if key_up < length:
+                sound[key_up:] = wave[key_up:length] * released[:length - key_up]
+                sound[key_up:] *= held[key_up - 1] if key_up else np.float32(0)
             if start + length < end:
                 fade = self._fade[-length:]
                 sound[length - len(fade):] *= fade
@@ -317,7 +323,7 @@ class SoundFont:
         return np.cumsum(steps) - steps[0]
 
 
-# ---- reading the file ------------------------------------------------------------------------------------------------
+# ---- reading the file -----------------------------------------------------------------------------------------------
 
 def _read_chunks(path: Path) -> dict[bytes, memoryview]:
     """The leaf chunks of a SoundFont file by tag; the file stays mapped, so that a large font costs no memory."""
@@ -428,7 +434,7 @@ def _zone(preset: dict[int, int], instrument: dict[int, int]) -> Zone:
         key_to_decay=value(G.KEY_TO_DECAY))
 
 
-# ---- playing ---------------------------------------------------------------------------------------------------------
+# ---- playing --------------------------------------------------------------------------------------------------------
 
 def _share_waveforms(zones: list[Zone], notes: list[Note]) -> dict[tuple[int, int, int], list[Note]]:
     """{(zone, pitch, velocity step): notes}: notes that differ only in what the envelope does to them."""
@@ -536,27 +542,20 @@ def _interpolate(points: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return cubic
 
 
-def _volume_envelope(zone: Zone, pitch: int, duration: float, release: float, length: int, rate: int) -> np.ndarray:
-    """Amplitude over time: delay, linear attack, hold, decay in dB to the sustain level, release in dB: (length,) float32.
-
-    duration: seconds from onset to key-up, from which the level falls by 100 dB per `release` seconds.
-    """
+def _held_envelope(zone: Zone, pitch: int, length: int, rate: int) -> np.ndarray:
+    """Amplitude while the key is down: delay, linear attack, hold, decay in dB to the sustain level: (length,)."""
     below_middle = 60 - pitch
     hold = zone.hold * 2 ** (zone.key_to_hold * below_middle / 1200)
     decay = zone.decay * 2 ** (zone.key_to_decay * below_middle / 1200)
-    corners = np.array([0.0, zone.delay, zone.attack, hold, zone.sustain * decay / 100]).cumsum() * rate
-    start, attacked, held, settled = (int(min(corner, length)) for corner in corners[1:])
+    corners = np.array([zone.delay, zone.attack, hold, zone.sustain * decay / 100]).cumsum() * rate
+    start, attacked, held, settled = (int(min(corner, length)) for corner in corners)
     envelope = np.empty(length, np.float32)
     envelope[:start] = 0
-    envelope[start:attacked] = (np.arange(start, attacked, dtype=np.float32) + 1) / np.float32(zone.attack * rate)
+    rise = (np.arange(start, attacked, dtype=np.float32) + np.float32(1 - start)) / np.float32(zone.attack * rate)
+    envelope[start:attacked] = np.minimum(rise, 1)
     envelope[attacked:held] = 1
     envelope[held:settled] = _falling(settled - held, 100 / decay, rate)
     envelope[settled:] = 10 ** (-zone.sustain / 20)
-    np.minimum(envelope[start:attacked], 1, out=envelope[start:attacked])
-    key_up = int(duration * rate)
-    if key_up < length:
-        level = envelope[key_up - 1] if key_up else np.float32(0)
-        envelope[key_up:] = level * _falling(length - key_up, 100 / release, rate)
     return envelope
 
 

@@ -137,7 +137,7 @@ def sing(notes: list[Note], seconds: float, singer: Singer, rng: np.random.Gener
     return _vocal_tract(source, noise, gestures, fundamental, singer, n_fft, rate)
 
 
-# ---- gestures --------------------------------------------------------------------------------------------------------
+# ---- gestures -------------------------------------------------------------------------------------------------------
 
 def _perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.random.Generator) -> Gestures:
     """Write every note's syllable into the gestures; nothing is smooth yet."""
@@ -151,7 +151,8 @@ def _perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.r
         new_syllable = pause > 0.03 or rng.random() < 0.8          # else the vowel is carried over: a melisma
         consonant = CONSONANTS[list(CONSONANTS)[rng.integers(len(CONSONANTS))]] if new_syllable else CONSONANTS[""]
         vowel = list(VOWELS)[rng.integers(len(VOWELS))] if new_syllable else vowel
-        _hold_vowel(gestures, time, note, vowel, glide=new_syllable and rng.random() < 0.2, scooped=pause > 0.08, rng=rng)
+        glide, scooped = new_syllable and rng.random() < 0.2, pause > 0.08
+        _hold_vowel(gestures, time, note, vowel, glide, scooped, rng)
         start = _articulate(gestures, time, note, consonant, rng)
         if pause > 0.35 and note.onset > 0.3:
             _breathe_in(gestures, time, note.onset, start)
@@ -283,7 +284,7 @@ def _close_the_mouth(gestures: Gestures) -> None:
     gestures.formant_levels[:, 1:] += 20 * np.log10(1 - 0.85 * closed)[:, None]
 
 
-# ---- sound -----------------------------------------------------------------------------------------------------------
+# ---- sound ----------------------------------------------------------------------------------------------------------
 
 def _glottal_source(fundamental: np.ndarray, hop: int, length: int, rate: int, start: float) -> np.ndarray:
     """A buzz with partials that fall by GLOTTAL_TILT dB an octave: (length,) float32.
