@@ -33,15 +33,13 @@ N_FFT, HOP = 2048, 1024
 STEMS = ("drums", "bass", "other", "vocals")
 TOLERANCE_DB = 1.5
 SONGS_TESTED = 10
-# Median SDR of the oracle submissions to SiSEC 2018 on MUSDB18's test set (Stöter, Liutkus & Ito, LVA/ICA 2018;
-# IRM2, IBM2, MWF and the mixture as estimate in the campaign's published scores), in the order of STEMS.
-MUSDB18_DB = {
-    "ideal ratio mask (power)": (8.5, 7.1, 7.9, 9.4),
-    "ideal binary mask (power)": (7.3, 5.4, 6.0, 7.7),
-    "multichannel Wiener oracle": (8.1, 6.8, 7.6, 9.1),
-    "mixture / 4": (1.3, 0.7, 1.2, 1.1),
-}
+PUBLISHED = Path(__file__).resolve().parents[1] / "data" / "paper" / "sisec2018_oracles.csv"      # with their source
+METHODS = {"ideal ratio mask (power)": "IRM", "ideal binary mask (power)": "IBM", "multichannel Wiener oracle": "MWF",
+           "mixture / 4": "MIX"}        # here -> there
 BASELINE = "HPSS and rules"
+with PUBLISHED.open(newline="", encoding="utf8") as _file:
+    _rows = {row["method"]: tuple(float(row[stem]) for stem in STEMS) for row in csv.DictReader(_file)}
+MUSDB18_DB = {method: _rows[name] for method, name in METHODS.items()}         # in the order of STEMS
 WINDOW = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
 
 

@@ -248,6 +248,18 @@ def test_a_file_that_is_not_a_soundfont_is_refused(tmp_path):
     (tmp_path / "long.sf2").write_bytes(data)
     with pytest.raises(ValueError, match="'sine' ends at point 1000000"):
         SoundFont(tmp_path / "long.sf2").render([Note(0, 0.1, 60, 100)], 0, 0.2)
+    data = bytearray(write_soundfont(tmp_path / "sine.sf3", vorbis=True).read_bytes())
+    start = data.index(b"OggS")
+    data[start:start + 200] = bytes(200)
+    (tmp_path / "noise.sf3").write_bytes(data)
+    with pytest.raises(ValueError, match="'sine' cannot be decoded"):
+        SoundFont(tmp_path / "noise.sf3").render([Note(0, 0.1, 60, 100)], 0, 0.2)
+    data = bytearray((tmp_path / "sine.sf2").read_bytes())
+    generators = data.index(b"pgen") + 8
+    data[generators:generators + 4] = struct.pack("<HH", 41, 77)        # an instrument that is not there
+    (tmp_path / "astray.sf2").write_bytes(data)
+    with pytest.raises(ValueError, match="program 0 refers to records that the file does not have"):
+        SoundFont(tmp_path / "astray.sf2").render([Note(0, 0.1, 60, 100)], 0, 0.2)
 
 
 def test_a_missing_program_is_refused_and_a_missing_kit_replaced(tmp_path):
@@ -497,6 +509,10 @@ def test_a_song_that_cannot_be_mixed_is_refused():
         mixer.mix(Song(1, "pop", 120.0, "C major", 0.0))
     with pytest.raises(ValueError, match="'strings', expected drums, bass, other or vocals"):
         mixer.mix(Song(1, "pop", 120.0, "C major", 1.0, [Part("strings", "violins", 48, [Note(0, 1, 60, 90)], "pad")]))
+    with pytest.raises(ValueError, match="voice 'choir' has program 52, expected 0"):
+        mixer.mix(Song(1, "pop", 120.0, "C major", 1.0, [Part("vocals", "choir", 52, [Note(0, 1, 60, 90)], "lead")]))
+    with pytest.raises(ValueError, match="a note starts at -0.5 s"):
+        mixer.mix(Song(1, "pop", 120.0, "C major", 1.0, [Part("bass", "bass", 33, [Note(-0.5, 1, 40, 90)], "bass")]))
     with pytest.raises(FileNotFoundError, match="no soundfont at nowhere.sf2"):
         mixer.mix(compose(1, 2.0), RATE, Path("nowhere.sf2"))
 

@@ -94,6 +94,8 @@ def _check(song: Song) -> None:
     for part in song.parts:
         if part.stem not in ("drums", "bass", "other", "vocals"):
             raise ValueError(f"part {part.name!r} has stem {part.stem!r}, expected drums, bass, other or vocals")
+        if part.stem == "vocals" and part.program not in range(len(TRACTS)):
+            raise ValueError(f"voice {part.name!r} has program {part.program}, expected 0 low, 1 middle or 2 high")
 
 
 def _stem_of(part: Part) -> str:

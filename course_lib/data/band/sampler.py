@@ -194,6 +194,9 @@ class SoundFont:
         the standard kit, as General MIDI asks).
         """
         length = round(seconds * self.rate)
+        notes = list(notes)
+        if any(note.onset < 0 for note in notes):
+            raise ValueError(f"a note starts at {min(notes).onset} s; onsets count from 0, the start of the song")
         notes = sorted(note for note in notes if round(note.onset * self.rate) < length)
         if bank == DRUM_BANK:
             notes = _ring_drums(notes)
@@ -212,13 +215,19 @@ class SoundFont:
         """The zones of a preset, with what the preset adds to its instruments worked in."""
         key = self._preset_key(bank, program)
         if key not in self._zones:
-            i = self._index[key]
-            self._zones[key] = [
-                _zone(preset, instrument)
+            try:
+                self._zones[key] = self._read_zones(self._index[key])
+            except IndexError:
+                raise ValueError(f"{self.path.name}: bank {bank}, program {program} refers to records that the "
+                                 "file does not have; it is damaged, fetch it again") from None
+        return self._zones[key]
+
+    def _read_zones(self, i: int) -> list[Zone]:
+        """The zones of the i-th preset."""
+        return [_zone(preset, instrument)
                 for preset in self._generator_sets(b"p", self._presets[i][3], self._presets[i + 1][3], G.INSTRUMENT)
                 for instrument in self._instrument_sets(preset[G.INSTRUMENT])
                 if _overlap(preset, instrument)]
-        return self._zones[key]
 
     def _preset_key(self, bank: int, program: int) -> tuple[int, int]:
         if (bank, program) in self._index:
@@ -255,7 +264,7 @@ class SoundFont:
                 raise ValueError(f"{self.path.name}: the points of sample {label!r} are in a sound card's ROM, not in "
                                  "the file; use another soundfont")
             if kind & VORBIS_SAMPLE:                            # addresses are bytes; the loop counts decoded points
-                points = soundfile.read(io.BytesIO(self._sample_data[start:end]), dtype="float32")[0]
+                points = self._decode_vorbis(label, start, end)
             else:
                 if 2 * end > len(self._sample_data):
                     raise ValueError(f"{self.path.name}: sample {label!r} ends at point {end}, but the file holds "
@@ -264,6 +273,13 @@ class SoundFont:
                 loop_start, loop_end = loop_start - start, loop_end - start
             self._samples[index] = Sample(points, loop_start, loop_end, rate, root, correction)
         return self._samples[index]
+
+    def _decode_vorbis(self, label: str, start: int, end: int) -> np.ndarray:
+        try:
+            return soundfile.read(io.BytesIO(self._sample_data[start:end]), dtype="float32")[0]
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{self.path.name}: sample {label!r} cannot be decoded ({error}); the file is damaged, "
+                             "fetch it again") from None
 
     def _play(self, out: np.ndarray, gains: tuple[float, ...], zone: Zone, pitch: int, velocity: int,
               notes: list[Note], cents: float, longest_release: float) -> None:

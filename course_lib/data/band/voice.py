@@ -180,7 +180,7 @@ def _hold_vowel(gestures: Gestures, time, note: Note, vowel: str, glide: bool, s
     weight = np.zeros((len(elapsed), 1))
     target = "iu"[rng.integers(2)] if glide else vowel
     if glide:
-        weight[:, 0] = np.clip(elapsed / note.duration * 2 - 1, 0, 1)
+        weight[:, 0] = np.clip(elapsed / max(note.duration, 0.1) * 2 - 1, 0, 1)
     for track, kind in ((gestures.formants, 0), (gestures.formant_levels, 1)):
         track[span] = (1 - weight) * VOWELS[vowel][kind] + weight * VOWELS[target][kind]
 
