@@ -35,7 +35,7 @@ print(f"{sum(c.cell_type == 'code' for c in notebook.cells)} code cells, {len(er
 
 def run(*command, **options) -> subprocess.CompletedProcess:
     """Run a command to its end; CalledProcessError where it fails."""
-    print("+", " ".join(map(str, command))[:160], flush=True)
+    print("+", " ".join(str(part).strip().partition("\n")[0] for part in command)[:160], flush=True)
     return subprocess.run([str(part) for part in command], check=True, **options)
 
 
