@@ -18,8 +18,9 @@ import soundfile
 
 from course_lib.data.band import effects, mixer, voice
 from course_lib.data.band.composer import compose
-from course_lib.data.band.sampler import DRUM_BANK, Generator, SoundFont, default_soundfont
+from course_lib.data.band.sampler import DRUM_BANK, Generator, SoundFont
 from course_lib.data.band.song import Note, Part, Song
+from course_lib.data.band.soundfonts import default_soundfont
 from course_lib.data.band.styles import STYLES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,7 +30,6 @@ import soundfile
 from scipy.signal import lfilter
 
 from course_lib.data.band.song import Note
-from course_lib.data.band.soundfonts import default_soundfont
 
 DRUM_BANK = 128             # the bank of percussion kits: the program is the kit, the pitch is the drum
 HI_HATS = (42, 44, 46)      # General MIDI closed, pedal and open hi-hat: each stops the one before
