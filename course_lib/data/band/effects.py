@@ -63,7 +63,7 @@ def peaking(frequency: float, gain_db: float, rate: int, q: float = 0.8) -> np.n
 def high_shelf(frequency: float, gain_db: float, rate: int) -> np.ndarray:
     """`gain_db` for everything well above `frequency`, nothing below; first order, half the dB at the frequency."""
     amplitude, tangent = 10 ** (gain_db / 40), np.tan(np.pi * _corner(frequency, rate) / rate)
-    # analogue prototype A (A s + 1) / (s + A), made digital by the bilinear transform
+    # the analogue filter A (A s + 1) / (s + A), made digital by the bilinear transform
     section = [amplitude * (amplitude + tangent), amplitude * (tangent - amplitude), 0,
                1 + amplitude * tangent, amplitude * tangent - 1, 0]
     return np.array([section]) / section[3]
