@@ -2,11 +2,11 @@
 
     uv run python tests/test_band_realism.py        # all 20 songs; writes data/results/band_realism.csv
 
-The mixer's ranges were set by these scores: a first round looked at 12 songs of the test split, the later ones at songs
-0-39 of the train split and at further songs; so the table shows a calibration, not a blind test. All methods use an
-STFT with a Hann window of n_fft 2048 and a hop of 1024, as the oracles of SiSEC 2018 do (SciPy's defaults for
-nperseg=2048), and the score is the SDR of 1 s frames, 10 log10 |s|^2 / |s - estimate|^2 over both channels: the median over the frames,
-then over the songs. museval's SDR of such frames is the same number.
+The mixer's ranges were set by these scores: a first round looked at 12 songs of the test split, the later ones at
+songs 0-39 of the train split and at further songs; so the table shows a calibration, not a blind test. All methods
+use an STFT with a Hann window of n_fft 2048 and a hop of 1024, as the oracles of SiSEC 2018 do (SciPy's defaults for
+nperseg=2048), and the score is the SDR of 1 s frames, 10 log10 |s|^2 / |s - estimate|^2 over both channels: the
+median over the frames, then over the songs. museval's SDR of such frames is the same number.
 """
 
 import csv
