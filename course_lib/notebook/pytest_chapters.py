@@ -17,9 +17,12 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 from course_lib.notebook.comparison import differences
 from course_lib.notebook.run import kernel_environment
+from course_lib.paths import repository_root
 
 SKIPPED_FOLDERS = {"assignments", ".ipynb_checkpoints"}
 CAPTURED_MESSAGES = {"stream", "display_data", "execute_result", "update_display_data", "clear_output"}
+# A folder beside the checkout may hold recordings and weights, so that machines without a network test everything too.
+BESIDE_THE_CHECKOUT = {"LIBROSA_DATA_DIR": "recordings", "COURSE_WEIGHTS_DIR": "weights"}
 SECONDS_BETWEEN_LOOKS = 2.0  # how soon a dead kernel is noticed
 
 
@@ -104,6 +107,15 @@ class ChapterCell(IPyNbCell):
 def pytest_configure(config):
     """Take every notebook over from nbval, also where somebody asks for it with --nbval."""
     config.option.nbval = config.option.nbval_lax = False
+    use_folders_beside_the_checkout()
+
+
+def use_folders_beside_the_checkout():
+    """Point to recordings and weights there, before anything imports librosa, which looks once; kernels inherit it."""
+    root = repository_root()
+    for variable, name in BESIDE_THE_CHECKOUT.items():
+        if root is not None and (folder := root.parent / "shared" / name).is_dir():
+            os.environ.setdefault(variable, str(folder))
 
 
 def pytest_collect_file(file_path, parent):
