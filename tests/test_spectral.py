@@ -104,20 +104,34 @@ def test_uncentred_round_trip_needs_a_window_that_starts_above_zero():
 
 @pytest.mark.parametrize("call,words", [
     (lambda: stft(noise(100), 512, 128), "pad x"),
-    (lambda: stft(torch.zeros(2, 0), 512, 128), "0 samples"),
+    (lambda: stft(torch.zeros(2, 0), 512, 128), r"shape \(2, 0\)"),
+    (lambda: stft(torch.zeros(0, 1000), 512, 128), r"shape \(0, 1000\)"),
+    (lambda: stft(torch.tensor(1.0), 512, 128), r"shape \(\)"),
+    (lambda: stft(noise(1000).half(), 512, 128), "float16"),
     (lambda: stft(torch.zeros(1000, dtype=torch.int16), 512, 128), "int16"),
     (lambda: stft(noise(1000).to(torch.complex64), 512, 128), "complex64"),
     (lambda: stft(noise(1000), 511, 128), "n_fft is 511"),
     (lambda: stft(noise(1000), 512, 0), "hop_length is 0"),
     (lambda: stft(noise(1000), 512, 513), "hop_length is 513"),
     (lambda: stft(noise(1000), 512, 128, torch.ones(256)), "window has shape"),
-    (lambda: frame(noise(100), 128, 32), "100 samples"),
-    (lambda: reflect_pad(noise(4), 4), "4 samples"),
+    (lambda: frame(noise(100), 128, 32), "100"),
+    (lambda: reflect_pad(noise(4), 4), r"\(4,\)"),
+    (lambda: reflect_pad(noise(4), -1), "pad x"),
     (lambda: istft(torch.zeros(257, 4), 512, 128), "expected complex"),
     (lambda: istft(torch.zeros(256, 4, dtype=torch.complex64), 512, 128), "257"),
     (lambda: istft(stft(noise(1000), 512, 128), 512, 128, 5000), "frames cover"),
     (lambda: istft(stft(noise(1000), 512, 128), 512, 128, 0), "length is 0"),
+    (lambda: istft(torch.zeros(257, 0, dtype=torch.complex64), 512, 128), "expected complex"),
+    (lambda: amplitude_to_db(torch.ones(2), 0.0), "above 0"),
+    (lambda: amplitude_to_db(torch.ones(2, dtype=torch.complex64)), "real values"),
     (lambda: hz_to_mel(torch.ones(1), "bark"), "bark"),
+    (lambda: mel_filterbank(0, 512, 8000), "n_mels is 0"),
+    (lambda: mel_filterbank(128, 512, 44100), "meet no bin"),
+    (lambda: ideal_ratio_mask(source_spectra(), float("nan")), "exponent is nan"),
+    (lambda: complex_mask(source_spectra(), source_spectra()), "mixture has shape"),
+    (lambda: phase_sensitive_mask(source_spectra(), source_spectra().sum(0)[:1]), "mixture has shape"),
+    (lambda: multichannel_wiener(*spatial_model(source_spectra()), source_spectra()), "expected"),
+    (lambda: framewise_sdr(noise(2, 2, 100), noise(2, 2, 100), 100, 0.001), "at least one frame"),
     (lambda: mel_filterbank(10, 512, 8000, f_max=5000), "5000"),
     (lambda: ideal_ratio_mask(source_spectra(), 0), "exponent is 0"),
     (lambda: ideal_binary_mask(torch.zeros(2, 3, 4)), "source, channel, bin, frame"),
@@ -135,6 +149,10 @@ def test_cola():
     assert cola_deviation(hann_window(1024) ** 2, 512) > 0.3 and cola_deviation(hann_window(1024) ** 2, 256) < 1e-6
     with pytest.raises(ValueError):
         cola_deviation(hann_window(64), 65)
+
+
+def test_a_window_of_odd_length_has_a_cola_too():
+    assert cola_deviation(torch.ones(9), 3) < 1e-6 and overlap_add(frame(noise(20), 9, 3), 3).shape == (18,)
 
 
 def test_axes_and_levels():

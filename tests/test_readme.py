@@ -1,0 +1,36 @@
+"""What README.md says: its tables are those in data/, its commands exist, its links lead somewhere."""
+
+import csv
+import re
+from pathlib import Path
+
+from course_lib.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+def band_table() -> str:
+    """The realism table of the README from data/results/band_realism.csv: ours / MUSDB18's per method and stem."""
+    with (ROOT / "data/results/band_realism.csv").open(encoding="utf8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    stems = list(dict.fromkeys(row["stem"] for row in rows))
+    lines = ["| SDR in dB, ours / MUSDB18 | " + " | ".join(stems) + " |", "|---" * (len(stems) + 1) + "|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = [f"{row['ours_db']} / {row['musdb18_db']}" if row["musdb18_db"] else row["ours_db"] for row in rows if row["method"] == method]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_band_table_is_the_measured_one():
+    shown = re.search(r"<!-- band realism -->\n(.*?)\n<!-- /band realism -->", README, re.DOTALL)[1]
+    assert shown == band_table(), "README.md's table of the band is not data/results/band_realism.csv; it should be:\n" + band_table()
+
+
+def test_every_command_is_described():
+    assert {name for name in COMMANDS if f"`course {name}`" not in README} == set()
+
+
+def test_links_lead_to_files():
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
+    assert len(targets) >= 3 and [target for target in targets if not (ROOT / target).exists()] == []
