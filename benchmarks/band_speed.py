@@ -9,16 +9,24 @@ threads it would still count all of them.
 
 import argparse
 import json
+import re
 import resource
 import sys
 import time
+from pathlib import Path
 
 from course_lib.data.band.composer import compose
 from course_lib.data.band.mixer import mix
 
 
 def peak_megabytes() -> float:
-    """The most memory this process has held (Linux counts KiB, macOS bytes)."""
+    """The most memory this program has held.
+
+    Linux: VmHWM, as ru_maxrss there starts with the peak of the process that started this one. macOS counts bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[1]) / 2 ** 10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2 ** 20 if sys.platform == "darwin" else peak / 2 ** 10
 
