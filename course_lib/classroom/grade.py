@@ -94,7 +94,7 @@ def find_submissions(folder: Path) -> dict[str, Path]:
         if student in students:  # ada.ipynb beside ada/work.ipynb
             student = "/".join(names)
         students[student] = path
-    return students
+    return dict(sorted(students.items()))
 
 
 def grade_class(release: Release, submissions: Path, output: Path, limits: Limits = Limits(), jobs: int = 1,

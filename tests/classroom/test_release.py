@@ -62,10 +62,10 @@ def test_notebook_is_valid_and_its_metadata_is_nbgraders(source):
 
 
 def test_nbgrader_itself_accepts_the_metadata(source, tmp_path):
-    nbgraderformat = pytest.importorskip("nbgrader.nbgraderformat", reason="nbgrader is not installed: it would change the pinned JupyterLab")
+    schema_3 = pytest.importorskip("nbgrader.nbgraderformat.v3", reason="nbgrader is not installed: it would change the pinned JupyterLab")
     import nbformat
 
-    nbgraderformat.MetadataValidatorV3().validate_nb(nbformat.from_dict(load_release(source).student_notebook()))
+    schema_3.MetadataValidatorV3().validate_nb(nbformat.from_dict(load_release(source).student_notebook()))
 
 
 BROKEN = {
