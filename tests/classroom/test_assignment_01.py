@@ -202,3 +202,17 @@ def put_together(frames, window, hop_length):
     result = grade_notebook(release, write_submission(tmp_path / "taken.ipynb", release, {4: taken}), executor=executor)
     assert next(task.points for task in result.tasks if task.task == 4) == 0
     assert any("spectral" in sentence for sentence in result.tampering)
+
+
+def test_experiments_after_the_last_check_are_not_run(tmp_path, executor):
+    """A student's cells for task 7 may take minutes and read songs: grading leaves them alone, and accuses nobody."""
+    release = load_release(SOURCE, SEED)
+    path = write_submission(tmp_path / "experiment.ipynb", release, {1: next(iter(CASES[1]["right"].values()))})
+    notebook = json.loads(path.read_text(encoding="utf8"))
+    source = "scores = [oracle_sdr(band_sources(0), 2 ** k) for k in range(8, 16)]\nwhile True: pass"
+    notebook["cells"].append({"cell_type": "code", "id": "mine", "metadata": {}, "source": source, "outputs": [],
+                              "execution_count": 1})
+    path.write_text(json.dumps(notebook), encoding="utf8")
+    result = grade_notebook(release, path, executor=executor)
+    assert result.points == 2
+    assert (result.tampering, result.notes, result.repairs) == ([], [], [])
