@@ -1436,7 +1436,9 @@ show_table(claims, ["claim", "source", "section", "paper", "ours", "verdict"])
 # %% [markdown]
 # ## 1.16 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded
+# [assignment of this chapter](assignments/01_stft_and_masks.ipynb) has seven more tasks, with checks
+# ([for teachers](assignments/README.md)).
 #
 # **1. Hop and length.** A signal has 10,000 samples. How many frames does `stft(x, 1024, 256)` return, and how many
 # `stft(x, 1024, 256, center=False)`? Which samples does the second one lose?
