@@ -137,8 +137,9 @@ def check_hop(n_fft: int, hop_length: int) -> None:
 def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     """Cut a signal into overlapping frames (eq. 1.1).
 
-    x: (..., time). Returns a view (..., frames, n_fft) with 1 + (time - n_fft) // hop_length frames; samples after the
-    last whole frame are left out. ValueError for wrong sizes or fewer than n_fft samples. Source: chapter 1, section 1.2.
+    x: (..., time). Returns a view (..., frames, n_fft) with 1 + (time - n_fft) // hop_length
+    frames; samples after the last whole frame are left out. ValueError for wrong sizes or fewer
+    than n_fft samples. Source: chapter 1, section 1.2.
     """
     check_hop(n_fft, hop_length)
     if x.ndim == 0 or x.shape[-1] < n_fft:
@@ -224,7 +225,8 @@ assert abs(fft_frequencies(2048, rate)[strongest] - 440) <= rate / 2048 / 2
 def hann_window(n_fft: int, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None) -> Tensor:
     """The periodic Hann window (eq. 1.3): (n_fft,), from 0 up to 1 at n_fft/2 and down, next period starting at 0.
 
-    Periodic, not symmetric: shifted copies then add up to a constant (section 1.7). Source: chapter 1, section 1.4.
+    Periodic, not symmetric: shifted copies then add up to a constant (section 1.7). Source: chapter
+    1, section 1.4.
     """
     n = torch.arange(n_fft, dtype=torch.float64)
     return (0.5 - 0.5 * torch.cos(2 * math.pi * n / n_fft)).to(dtype=dtype, device=device)
@@ -287,7 +289,8 @@ F.pad(torch.tensor([[1., 2., 3., 4., 5.]]), (3, 3), mode="reflect")
 def reflect_pad(x: Tensor, amount: int) -> Tensor:
     """Mirror `amount` samples at both ends, the end samples themselves not repeated.
 
-    x: (..., time) with time > amount >= 0, else ValueError. Returns (..., time + 2 amount). Source: chapter 1, section 1.5.
+    x: (..., time) with time > amount >= 0, else ValueError. Returns (..., time + 2 amount). Source:
+    chapter 1, section 1.5.
     """
     if x.ndim == 0 or x.numel() == 0 or not 0 <= amount < x.shape[-1]:
         raise ValueError(f"x has shape {tuple(x.shape)}; centred frames mirror {amount} at each end and need more: "
@@ -304,10 +307,11 @@ def stft(x: Tensor, n_fft: int = 2048, hop_length: int | None = None, window: Te
          center: bool = True) -> Tensor:
     """Short-time Fourier transform (eq. 1.4).
 
-    x: real (..., time). hop_length: samples between frames, default n_fft/4. window: (n_fft,), default periodic Hann.
-    center: frame m is centred on sample m * hop_length, the ends mirrored.
+    x: real (..., time). hop_length: samples between frames, default n_fft/4. window: (n_fft,),
+    default periodic Hann. center: frame m is centred on sample m * hop_length, the ends mirrored.
     Returns complex (..., n_fft/2 + 1, frames), with 1 + time // hop_length frames when centred.
-    ValueError: empty or too short x, anything but float32 or float64, wrong sizes. Source: Allen 1977; section 1.5.
+    ValueError: empty or too short x, anything but float32 or float64, wrong sizes. Source: Allen
+    1977; section 1.5.
     """
     hop_length = max(1, n_fft // 4) if hop_length is None else hop_length
     check_sizes(n_fft, hop_length)
@@ -350,8 +354,9 @@ print(tuple(X.shape), X.dtype)
 def amplitude_to_db(magnitude: Tensor, reference: float | None = None, floor_db: float = -100.0) -> Tensor:
     """Level in decibels, 20 log10(magnitude / reference), never below floor_db (so that silence is finite).
 
-    magnitude: real, >= 0, any shape. reference: the magnitude of 0 dB, > 0, default the largest one (1 where all is
-    silent). ValueError for complex values (take .abs() first) or a reference that isn't positive. Source: section 1.6.
+    magnitude: real, >= 0, any shape. reference: the magnitude of 0 dB, > 0, default the largest one
+    (1 where all is silent). ValueError for complex values (take .abs() first) or a reference that
+    isn't positive. Source: section 1.6.
     """
     if magnitude.is_complex() or not (reference is None or reference > 0):
         raise ValueError(f"magnitude is {magnitude.dtype}, reference {reference}; expected real values, a reference above 0")
@@ -398,8 +403,8 @@ overlap_add_loop(frame(torch.ones(10), 4, 2), 2)
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     """Add frames up where they were cut, the transpose of `frame`.
 
-    frames: (..., frames, n_fft). hop_length: 1..n_fft, else ValueError. Returns (..., (frames - 1) * hop_length + n_fft).
-    Source: Allen and Rabiner 1977; chapter 1, section 1.7.
+    frames: (..., frames, n_fft). hop_length: 1..n_fft, else ValueError. Returns (..., (frames - 1)
+    * hop_length + n_fft). Source: Allen and Rabiner 1977; chapter 1, section 1.7.
     """
     *leading, count, n_fft = frames.shape
     check_hop(n_fft, hop_length)
@@ -438,8 +443,9 @@ shifted[8:16]                                                       # where the 
 def cola_deviation(window: Tensor, hop_length: int) -> float:
     """How far a window and hop are from constant overlap-add (eq. 1.5), as a share of the mean weight.
 
-    window: (n_fft,). hop_length: 1..n_fft, else ValueError. Returns max |sum - mean| / mean over one hop: 0 for COLA,
-    0.01 when the level swings by 1%. Source: Allen and Rabiner 1977; chapter 1, section 1.7.
+    window: (n_fft,). hop_length: 1..n_fft, else ValueError. Returns max |sum - mean| / mean over
+    one hop: 0 for COLA, 0.01 when the level swings by 1%. Source: Allen and Rabiner 1977; chapter
+    1, section 1.7.
     """
     check_hop(len(window), hop_length)
     weights = F.pad(window, (0, -len(window) % hop_length)).view(-1, hop_length).sum(0)      # (shift, hop) -> (hop)
@@ -489,12 +495,12 @@ def istft(X: Tensor, n_fft: int = 2048, hop_length: int | None = None, length: i
           window: Tensor | None = None, center: bool = True) -> Tensor:
     """Inverse STFT by weighted overlap-add (eq. 1.6), the least-squares inverse of `stft` with the same settings.
 
-    X: complex (..., n_fft/2 + 1, frames). length: samples to return, default all that the frames are centred on,
-    (frames - 1) * hop_length, or all they cover when not centred (then the window must not begin with zeros, as Hann's
-    does: nothing is known of those samples). Returns real (..., length).
-    ValueError: wrong shape; the frames don't cover `length`; the summed squared window falls under 1% of its maximum
-    within it (NOLA). The imaginary parts of the first and last bin carry no signal and are dropped.
-    Source: Griffin and Lim 1984; chapter 1, section 1.7.
+    X: complex (..., n_fft/2 + 1, frames). length: samples to return, default all that the frames
+    are centred on, (frames - 1) * hop_length, or all they cover when not centred (then the window
+    must not begin with zeros, as Hann's does: nothing is known of those samples). Returns real
+    (..., length). ValueError: wrong shape; the frames don't cover `length`; the summed squared
+    window falls under 1% of its maximum within it (NOLA). The imaginary parts of the first and last
+    bin carry no signal and are dropped. Source: Griffin and Lim 1984; chapter 1, section 1.7.
     """
     hop_length = max(1, n_fft // 4) if hop_length is None else hop_length
     check_sizes(n_fft, hop_length)
@@ -680,9 +686,10 @@ def mel_filterbank(n_mels: int, n_fft: int, rate: float, f_min: float = 0.0, f_m
                    scale: str = "slaney", norm: bool = True) -> Tensor:
     """Triangles from STFT bins to mel bands: (n_mels, n_fft/2 + 1).
 
-    f_min, f_max: the edges in hertz, default 0 and rate/2. norm: each triangle has unit area in hertz ("slaney" norm),
-    else unit height. ValueError where the edges don't satisfy 0 <= f_min < f_max <= rate/2, and where a triangle is so
-    narrow that it meets no bin (fewer bands or a larger n_fft help). Source: chapter 1, section 1.9.
+    f_min, f_max: the edges in hertz, default 0 and rate/2. norm: each triangle has unit area in
+    hertz ("slaney" norm), else unit height. ValueError where the edges don't satisfy 0 <= f_min <
+    f_max <= rate/2, and where a triangle is so narrow that it meets no bin (fewer bands or a larger
+    n_fft help). Source: chapter 1, section 1.9.
     """
     check_sizes(n_fft)
     f_max = rate / 2 if f_max is None else f_max
@@ -705,7 +712,8 @@ def mel_spectrogram(x: Tensor, rate: float, n_mels: int = 128, n_fft: int = 2048
                     **filterbank) -> Tensor:
     """Power in mel bands: real (..., time) -> (..., n_mels, frames).
 
-    rate: Hz. filterbank: keywords of `mel_filterbank`. ValueError as in `stft` and there. Source: chapter 1, section 1.9.
+    rate: Hz. filterbank: keywords of `mel_filterbank`. ValueError as in `stft` and there. Source:
+    chapter 1, section 1.9.
     """
     bank = mel_filterbank(n_mels, n_fft, rate, **filterbank).to(dtype=x.dtype, device=x.device)
     return bank @ stft(x, n_fft, hop_length).abs() ** 2
@@ -785,9 +793,9 @@ print(tiny_mixture[0])
 def apply_mask(mask: Tensor, X: Tensor) -> Tensor:
     """Masks times the mixture (eq. 1.9).
 
-    mask: real or complex (..., source, channel, bin, frame); channel, bin or frame may be 1 (the same mask for all).
-    X: complex (..., channel, bin, frame). Returns (..., source, channel, bin, frame). ValueError where the shapes don't
-    match. Source: chapter 1, section 1.10.
+    mask: real or complex (..., source, channel, bin, frame); channel, bin or frame may be 1 (the
+    same mask for all). X: complex (..., channel, bin, frame). Returns (..., source, channel, bin,
+    frame). ValueError where the shapes don't match. Source: chapter 1, section 1.10.
     """
     if mask.ndim != X.ndim + 1 or any(m not in (1, x) for m, x in zip(mask.shape[-3:], X.shape[-3:])):
         raise ValueError(f"mask {tuple(mask.shape)} doesn't fit the mixture {tuple(X.shape)}: expected "
@@ -814,8 +822,9 @@ def _check_sources(S: Tensor) -> None:
 def ideal_binary_mask(S: Tensor) -> Tensor:
     """One where a source is the loudest, zero elsewhere (eq. 1.10); the first wins a tie, so the masks sum to one.
 
-    S: complex or magnitude (..., source, channel, bin, frame). Returns real masks of that shape. No gradient: a choice
-    has none. Source: after Wang 2005 (who compares with all the rest); chapter 1, section 1.10.
+    S: complex or magnitude (..., source, channel, bin, frame). Returns real masks of that shape. No
+    gradient: a choice has none. Source: after Wang 2005 (who compares with all the rest); chapter
+    1, section 1.10.
     """
     _check_sources(S)
     level = S.abs()
@@ -844,9 +853,10 @@ print(mask[:, 0])
 def ideal_ratio_mask(S: Tensor, exponent: float = 2.0, eps: float = 1e-8) -> Tensor:
     """Each source's share of the summed magnitudes to the power `exponent` (eq. 1.11); masks sum to one.
 
-    S: complex or magnitude (..., source, channel, bin, frame). exponent > 0: 1 magnitudes, 2 energies (Wiener).
-    eps: magnitudes under it count as eps, so that silence is shared equally and gradients stay finite.
-    Returns real masks of the same shape in [0, 1]. Source: Liutkus and Badeau 2015; chapter 1, section 1.10.
+    S: complex or magnitude (..., source, channel, bin, frame). exponent > 0: 1 magnitudes, 2
+    energies (Wiener). eps: magnitudes under it count as eps, so that silence is shared equally and
+    gradients stay finite. Returns real masks of the same shape in [0, 1]. Source: Liutkus and
+    Badeau 2015; chapter 1, section 1.10.
     """
     _check_sources(S)
     if not 0 < exponent < math.inf:
@@ -883,8 +893,9 @@ assert torch.allclose(ideal_ratio_mask(S, 1.3).sum(0), torch.ones(S.shape[1:]), 
 def phase_sensitive_mask(S: Tensor, X: Tensor | None = None, limits: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
     """The best real mask for each source (eq. 1.12), truncated to `limits` (None: not at all, then masks sum to one).
 
-    S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame), default the sum of S. Returns
-    real masks. Where X is zero every source gets an equal share. Source: Erdogan et al. 2015; chapter 1, section 1.10.
+    S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame), default
+    the sum of S. Returns real masks. Where X is zero every source gets an equal share. Source:
+    Erdogan et al. 2015; chapter 1, section 1.10.
     """
     mask = complex_mask(S, X).real                                  # checks the shapes
     return mask if limits is None else mask.clamp(*limits)
@@ -893,9 +904,9 @@ def phase_sensitive_mask(S: Tensor, X: Tensor | None = None, limits: tuple[float
 def complex_mask(S: Tensor, X: Tensor | None = None) -> Tensor:
     """S_j / X, the mask that gives each source back exactly; masks sum to one (section 1.10, eq. 1.13).
 
-    S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame), default the sum of S. Returns
-    complex masks of S's shape; where X is zero every source gets an equal share. ValueError where the shapes don't match.
-    Source: Williamson et al. 2016.
+    S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame), default
+    the sum of S. Returns complex masks of S's shape; where X is zero every source gets an equal
+    share. ValueError where the shapes don't match. Source: Williamson et al. 2016.
     """
     _check_sources(S)
     X = S.sum(-4) if X is None else X
@@ -968,9 +979,10 @@ torch.outer(gains, gains) * 2 / (gains @ gains)                     # its R, sca
 def spatial_model(S: Tensor, eps: float = 1e-10) -> tuple[Tensor, Tensor]:
     """How loud each source is at a point and where it sits between the channels (section 1.10, eq. 1.14).
 
-    S: complex (..., source, channel, bin, frame). Returns v: real (..., source, bin, frame), power; and R: complex
-    (..., source, bin, channel, channel), Hermitian with trace = channels. eps: power that counts as silence; R gets
-    a small multiple of the identity, so that it can be inverted. Source: Duong, Vincent and Gribonval 2010.
+    S: complex (..., source, channel, bin, frame). Returns v: real (..., source, bin, frame), power;
+    and R: complex (..., source, bin, channel, channel), Hermitian with trace = channels. eps: power
+    that counts as silence; R gets a small multiple of the identity, so that it can be inverted.
+    Source: Duong, Vincent and Gribonval 2010.
     """
     _check_sources(S)
     channels = S.shape[-3]
@@ -988,9 +1000,10 @@ def spatial_model(S: Tensor, eps: float = 1e-10) -> tuple[Tensor, Tensor]:
 def multichannel_wiener(v: Tensor, R: Tensor, X: Tensor, eps: float = 1e-10) -> Tensor:
     """Estimate sources from a mixture and a spatial model of them (eq. 1.14).
 
-    v: (..., source, bin, frame). R: (..., source, bin, channel, channel). X: complex (..., channel, bin, frame).
-    Returns complex (..., source, channel, bin, frame); the estimates add up to X. ValueError where the shapes don't
-    match. Source: Duong, Vincent and Gribonval 2010; chapter 1, section 1.10.
+    v: (..., source, bin, frame). R: (..., source, bin, channel, channel). X: complex (..., channel,
+    bin, frame). Returns complex (..., source, channel, bin, frame); the estimates add up to X.
+    ValueError where the shapes don't match. Source: Duong, Vincent and Gribonval 2010; chapter 1,
+    section 1.10.
     """
     if X.shape != v.shape[:-3] + (R.shape[-1],) + v.shape[-2:] or R.shape[:-2] != v.shape[:-1]:
         raise ValueError(f"v {tuple(v.shape)}, R {tuple(R.shape)}, X {tuple(X.shape)}: expected (..., source, bin, frame), "
@@ -1044,9 +1057,10 @@ assert better_db > 20
 def framewise_sdr(estimates: Tensor, references: Tensor, rate: float, seconds: float = 1.0) -> Tensor:
     """SDR in dB of each whole frame of `seconds` (eq. 1.15), as museval's SDR: both channels together.
 
-    estimates, references: (..., source, channel, time). Returns (..., source, frame). A frame in which any source's
-    reference or estimate is silent is NaN for all sources. ValueError where shapes differ or there is no whole frame.
-    Source: Stoeter, Liutkus and Ito 2018; chapter 1, section 1.11.
+    estimates, references: (..., source, channel, time). Returns (..., source, frame). A frame in
+    which any source's reference or estimate is silent is NaN for all sources. ValueError where
+    shapes differ or there is no whole frame. Source: Stoeter, Liutkus and Ito 2018; chapter 1,
+    section 1.11.
     """
     length = round(rate * seconds)
     if length < 1 or estimates.shape != references.shape or references.ndim < 3 or references.shape[-1] < length:
