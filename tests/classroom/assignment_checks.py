@@ -1,0 +1,214 @@
+"""The graders of an assignment are graded: what a test file of each assignment checks in the same way.
+
+test_assignment_NN.py makes a class of `AssignmentChecks`, names its assignment and cases, and adds tests of its own.
+The answers of cases_NN.py are graded by what `course grade` uses. The table of what was found is kept as
+data/results/classroom_NN.csv; after a change of the assignment or the cases write it anew with
+`COURSE_STORE_RESULTS=1 pytest tests/classroom/test_assignment_NN.py`.
+"""
+
+import csv
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from course_lib.classroom.execute import Executor, Result, grade_notebook
+from course_lib.classroom.release import Release, load_release
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADER = ["task", "kind", "name", "points", "of", "verdict"]
+SEED = "classroom test"
+OTHER_SEEDS = ["first", "second", "third"]
+SECONDS_A_CASE = 1.5  # of wall clock; 0.3 alone on one core, with room for a machine that is busy otherwise
+SLIPS = ("NameError", "SyntaxError", "IndentationError", "UnboundLocalError", "your cell:")
+SECRETS = ("BEGIN SOLUTION", "HIDDEN", "RUBRIC", "Rubric", "hidden_variation", "Variation(", SEED)
+SOLUTION, STUB = "the source notebook's solution", "not filled in"
+
+
+def full_marks(kind: str) -> bool:
+    """Whether an answer of this kind should get all points."""
+    return kind in ("reference", "right")
+
+
+def answers(release: Release, cases: dict) -> list[tuple[int, str, str, str | None]]:
+    """(task, kind, name, source of the task cell) of every case; None: the cell as students get it."""
+    found = []
+    for cell in release.tasks:
+        if cell.role == "task":
+            found += [(cell.task, "reference", SOLUTION, cell.source), (cell.task, "stub", STUB, None)]
+            found += [(cell.task, kind, name, source) for kind in ("right", "wrong")
+                      for name, source in cases[cell.task][kind].items()]
+    return found
+
+
+def write_submission(path: Path, release: Release, sources: dict[int, str], further: str | None = None) -> Path:
+    """A student's notebook in which the cells of some tasks are filled in, with a further code cell at the end if given."""
+    notebook = release.student_notebook()
+    for cell in notebook["cells"]:
+        task = re.match(r"# TASK (\d+) ", cell["source"])
+        if task and int(task[1]) in sources:
+            cell["source"] = sources[int(task[1])]
+    if further is not None:
+        notebook["cells"].append({"cell_type": "code", "id": "mine", "metadata": {}, "source": further, "outputs": [],
+                                  "execution_count": 1})
+    path.write_text(json.dumps(notebook), encoding="utf8")
+    return path
+
+
+def points_of(result: Result, task: int) -> int:
+    """What a submission got for one task."""
+    return next(entry.points for entry in result.tasks if entry.task == task)
+
+
+class AssignmentChecks:
+    """The checks of one assignment: a subclass named Test... fills in what stands here without a value.
+
+    source: the assignment's name; cases: CASES of its cases_NN.py; points: all its points, those of the open task too;
+    rubric_words: some of the rubric's words; taken: (task, source of a task cell) that would be right, but takes its work
+    from the chapter's module. The open task is the last one. Everything is graded once a class: keep a file's own tests
+    in the class, so that they run in the process that has graded.
+    """
+
+    source: str
+    cases: dict[int, dict[str, dict[str, str]]]
+    points: int
+    rubric_words: str
+    taken: tuple[int, str]
+
+    @classmethod
+    def release(cls, seed: str = SEED) -> Release:
+        """The assignment with the constants of a seed."""
+        return load_release(ROOT / "chapters" / "assignments" / f"{cls.source}.ipynb", seed)
+
+    @classmethod
+    def table(cls) -> Path:
+        """Where the found verdicts are stored."""
+        return ROOT / "data" / "results" / f"classroom_{cls.source.split('_')[0]}.csv"
+
+    @classmethod
+    def given_cell(cls, beginning: str) -> str:
+        """What students get of the cell that begins so, such as "# EXPERIMENT"."""
+        return next(cell.released for cell in cls.release().cells if cell.source.startswith(beginning))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls):
+        with Executor() as executor:
+            yield executor
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def graded(cls, tmp_path_factory, executor):
+        """All cases after each other: the rows of the table, the graders' messages by case, and seconds a case."""
+        folder, release = tmp_path_factory.mktemp("submissions"), cls.release()
+        grade_notebook(release, write_submission(folder / "first.ipynb", release, {}), executor=executor)     # starts it
+        rows, messages, start = [], {}, time.perf_counter()
+        for number, (task, kind, name, source) in enumerate(answers(release, cls.cases)):
+            path = write_submission(folder / f"{number}.ipynb", release, {} if source is None else {task: source})
+            result = grade_notebook(release, path, executor=executor, only={task})
+            outcome = next(entry for entry in result.tasks if entry.task == task)
+            verdict = "accepted" if outcome.points == outcome.maximum else "caught"
+            rows.append([str(task), kind, name, str(outcome.points), str(outcome.maximum), verdict])
+            messages[task, kind, name] = outcome.message, result.tampering
+        return rows, messages, (time.perf_counter() - start) / len(rows)
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc):
+        """One test for every case and every task."""
+        if "case" in metafunc.fixturenames:
+            names = [(task, kind, name) for task in cls.cases for kind in ("right", "wrong") for name in cls.cases[task][kind]]
+            metafunc.parametrize("case", names, ids=lambda case: f"{case[0]}, {case[1]}: {case[2]}")
+        if "task" in metafunc.fixturenames:
+            metafunc.parametrize("task", list(cls.cases))
+
+    def test_right_answers_get_full_marks_and_wrong_ones_less(self, case, graded):
+        rows, messages, _seconds = graded
+        points, of = next((int(row[3]), int(row[4])) for row in rows if (int(row[0]), row[1], row[2]) == case)
+        assert (points == of) == full_marks(case[1]), messages[case]
+
+    def test_the_solution_gets_full_marks_and_the_stub_none(self, task, graded):
+        rows, messages, _seconds = graded
+        points = {row[1]: (int(row[3]), int(row[4])) for row in rows if int(row[0]) == task}
+        solved, of = points["reference"]
+        assert solved == of > 0, messages[task, "reference", SOLUTION]
+        assert points["stub"][0] == 0
+        assert messages[task, "stub", STUB][0] == "not attempted"
+
+    def test_nobody_is_accused(self, graded):
+        """Honest answers, right or wrong, leave nothing in the list of tampering."""
+        assert {case: tampering for case, (_message, tampering) in graded[1].items() if tampering} == {}
+
+    def test_wrong_answers_fail_in_their_own_way(self, graded):
+        """No wrong answer is caught because of a slip in the case itself: a name or a syntax that isn't there."""
+        assert {case: message for case, (message, _tampering) in graded[1].items()
+                if case[1] == "wrong" and any(slip in message for slip in SLIPS)} == {}
+
+    def test_there_are_enough_cases(self, task):
+        right, wrong = self.cases[task]["right"], self.cases[task]["wrong"]
+        assert len(right) >= 2
+        assert 8 <= len(wrong) <= 15
+        sources = [*right.values(), *wrong.values()]
+        assert len(set(sources)) == len(sources), "two cases are the same"
+
+    def test_stored_table_is_what_grading_gives(self, graded):
+        rows, _messages, seconds = graded
+        for row in rows:
+            print(", ".join(row))
+        print(f"{len(rows)} cases, {seconds:.2f} s each")
+        if os.environ.get("COURSE_STORE_RESULTS"):
+            with self.table().open("w", newline="", encoding="utf8") as file:
+                csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+        with self.table().open(newline="", encoding="utf8") as file:
+            assert list(csv.reader(file)) == [HEADER, *rows], (
+                f"{self.table().name} is out of date; see the first lines of assignment_checks.py")
+
+    def test_a_case_takes_little_time(self, graded):
+        assert graded[2] < SECONDS_A_CASE
+
+    @pytest.mark.parametrize("seed", OTHER_SEEDS)
+    def test_other_releases(self, seed, tmp_path, executor):
+        """With other constants and hidden data all the solutions together get all points, and so do other right answers."""
+        release = self.release(seed)
+        solutions = {cell.task: cell.source for cell in release.tasks if cell.role == "task"}
+        automatic = sum(cell.points for cell in release.tasks if cell.role == "task")
+        alternatives = {task: next(iter(cases["right"].values())) for task, cases in self.cases.items()}
+        for name, sources in (("solutions", solutions), ("alternatives", alternatives)):
+            path = write_submission(tmp_path / f"{name}.ipynb", release, sources)
+            result = grade_notebook(release, path, executor=executor)
+            assert result.points == result.maximum == automatic, [(task.task, task.message) for task in result.tasks]
+            assert not result.tampering and not result.notes
+        result = grade_notebook(release, write_submission(tmp_path / "untouched.ipynb", release, {}), executor=executor)
+        assert result.points == 0
+        constants = next(cell.released for cell in release.cells if cell.role == "variation")
+        assert constants != next(cell.released for cell in self.release().cells if cell.role == "variation")
+
+    def test_assignment_is_complete(self):
+        """Every task but the last is the machine's, and nothing secret stands in the student's version."""
+        release = self.release()
+        assert [cell.task for cell in release.tasks] == [*self.cases, len(self.cases) + 1]
+        assert [cell.role for cell in release.tasks] == ["task"] * len(self.cases) + ["written"]
+        assert sum(cell.points for cell in release.tasks) == self.points
+        assert self.rubric_words in release.tasks[-1].rubric
+        text = json.dumps(release.student_notebook(), ensure_ascii=False)
+        for secret in (*SECRETS, self.rubric_words):
+            assert secret not in text, secret
+        assert text.count("raise NotImplementedError(") == len(self.cases) + 1          # once more in the instructions
+
+    def test_the_chapters_own_functions_do_not_count(self, tmp_path, executor):
+        """An answer that would be right, but takes its work from the chapter's module, gets no points and is named."""
+        release, (task, source) = self.release(), self.taken
+        result = grade_notebook(release, write_submission(tmp_path / "taken.ipynb", release, {task: source}), executor=executor)
+        assert points_of(result, task) == 0
+        assert any(f"course_lib.{release.chapter_module}" in sentence for sentence in result.tampering)
+
+    def test_experiments_after_the_last_check_are_not_run(self, tmp_path, executor):
+        """A student's cells for the open task may take minutes and read songs: grading leaves them alone, and accuses nobody."""
+        release = self.release()
+        path = write_submission(tmp_path / "experiment.ipynb", release, {1: next(iter(self.cases[1]["right"].values()))},
+                                further="open('scores.csv', 'w').write('no grading here')\nwhile True: pass")
+        result = grade_notebook(release, path, executor=executor)
+        assert result.points == release.tasks[0].points
+        assert (result.tampering, result.notes, result.repairs) == ([], [], [])

@@ -1,0 +1,5 @@
+"""Failed asserts of the shared checks say what they compared, as those of the test files do."""
+
+import pytest
+
+pytest.register_assert_rewrite("assignment_checks")
