@@ -27,6 +27,15 @@ MAY_BE_INSTALLED = {
     "mido",
     "psygnal",
     "importlib-resources",
+    # Colab has these with its transformers, in versions that constraints.txt does not fix
+    "accelerate",
+    "safetensors",
+    "huggingface-hub",
+    "hf-xet",
+    "click",
+    "httpcore2",
+    "httpx2",
+    "truststore",
 }
 
 
