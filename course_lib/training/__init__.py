@@ -1,0 +1,12 @@
+"""Training: one loop for every chapter, resumable to the same weights; weight files with cards; official weights.
+
+    from course_lib.training import fit, load_weights, save_weights
+
+The loop is in `loop`, what it leaves on disk in `checkpoints`, learning-rate schedules in `schedules`, weight files
+and their cards in `weights`, what `course train CONFIG` does in `command`.
+"""
+
+from course_lib.training.loop import History, fit, process_batches
+from course_lib.training.weights import load_weights, read_card, save_weights
+
+__all__ = ["History", "fit", "load_weights", "process_batches", "read_card", "save_weights"]

@@ -1,0 +1,42 @@
+"""Learning-rate schedules: step, counted from 0, to a factor of the optimizer's learning rate."""
+
+import math
+from collections.abc import Callable
+
+
+def constant(steps: int, warmup: int = 0) -> Callable[[int], float]:
+    """A straight rise over `warmup` steps (1/warmup at step 0), then 1.
+
+    steps: of the whole run, which a constant rate does not need. ValueError where the warm-up does not fit into them.
+    """
+    _check(steps, warmup)
+    return lambda step: _rise(step, warmup)
+
+
+def cosine(steps: int, warmup: int = 0, last: float = 0.0) -> Callable[[int], float]:
+    """A straight rise over `warmup` steps, then half a cosine from 1 down to `last` at step `steps`.
+
+    ValueError where the warm-up does not fit into the steps or `last` lies outside [0, 1]. Source: Loshchilov and
+    Hutter 2017, eq. 5, without restarts.
+    """
+    _check(steps, warmup)
+    if not 0 <= last <= 1:
+        raise ValueError(f"last is {last}; expected the last factor of the learning rate, between 0 and 1")
+
+    def factor(step: int) -> float:
+        share = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
+        return _rise(step, warmup) * (last + (1 - last) * (1 + math.cos(math.pi * share)) / 2)
+    return factor
+
+
+def _check(steps: int, warmup: int) -> None:
+    if steps < 1 or not 0 <= warmup <= steps:
+        raise ValueError(f"steps is {steps} and warmup {warmup}; expected at least one step, and a warm-up that fits "
+                         "into the steps")
+
+
+def _rise(step: int, warmup: int) -> float:
+    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine}
