@@ -88,6 +88,7 @@ def train_and_tell(songs: Path, folder: Path, kill_at: int | None = None, enviro
     kill_at: kill this process (SIGKILL, as kill -9 does) before its so-manieth change to files of the folder.
     """
     os.environ.update(environment or {})
+    signal.signal(signal.SIGINT, signal.default_int_handler)       # a test run in the background inherits "ignore"
     torch.set_num_threads(1)
     if kill_at is not None:
         _kill_self_at(kill_at, folder)
