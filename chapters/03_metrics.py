@@ -16,7 +16,7 @@
 #
 # **You need** chapter 1 (the STFT, ideal masks) and least squares from linear algebra.
 #
-# **Time** <!-- minutes 03_metrics -->11.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 03_metrics -->14 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
 
 # %% [markdown]
 # ## 3.0 Set up
@@ -56,7 +56,7 @@ from course_lib.spectral import istft, stft
 # %%
 import matplotlib.pyplot as plt
 from course_lib.data import STEMS, open_tracks, recording
-from course_lib.notebook import (listen, mean_interval, median_interval, plot_scores, progress,
+from course_lib.notebook import (STEM_COLOURS, listen, mean_interval, median_interval, plot_scores, progress,
                                  show, show_table)
 from course_lib.published import measured, published
 from course_lib.spectral import apply_mask, ideal_binary_mask, ideal_ratio_mask
@@ -197,7 +197,7 @@ assert each[1] < 1 and together > each.mean() + 15
 # Two samples make two coordinates, and we can draw it.
 
 # %%
-s, s_hat = torch.tensor([2.0, 1.0]), torch.tensor([1.6, 1.9])
+s, s_hat = torch.tensor([2.4, 1.2]), torch.tensor([0.9, 1.7])
 along = (s_hat @ s) / (s @ s) * s                                     # alpha s
 figure, axis = plt.subplots(figsize=(5.4, 3.2))
 for (x, y), name, colour in ((s, "reference s", "black"), (s_hat, "estimate", "#0072B2"), (along, "αs", "#D55E00")):
@@ -205,7 +205,7 @@ for (x, y), name, colour in ((s, "reference s", "black"), (s_hat, "estimate", "#
     axis.text(float(x) + 0.05, float(y), name, color=colour, va="center")
 axis.plot(*torch.stack([s_hat, along]).T, ":", color="#D55E00")
 axis.plot(*torch.stack([s_hat, s]).T, "--", color="#606060")
-axis.set(xlim=(0, 2.8), ylim=(0, 2.1), aspect="equal", xlabel="sample 0", ylabel="sample 1")
+axis.set(xlim=(0, 3.2), ylim=(0, 1.9), aspect="equal", xlabel="sample 0", ylabel="sample 1")
 show(figure, "Two ways to split an estimate: dashed the error of SDR, dotted the error of SI-SDR.",
      "Three arrows from the origin: the reference, the estimate above it, "
      "and the estimate's shadow on the reference.")
@@ -513,10 +513,10 @@ show_table([[name, *values.tolist()] for name, values in summaries.items()], ["S
 # %%
 figure, axis = plt.subplots(figsize=(7.6, 2.6))
 for stem, row in zip(STEMS, scores):
-    axis.plot(torch.arange(len(row)) + 0.5, row, "o-", ms=3, label=stem)
+    axis.plot(torch.arange(len(row)) + 0.5, row, "o-", ms=3, label=stem, color=STEM_COLOURS[stem])
 axis.set(xlabel="time (s)", ylabel="SDR (dB)"); axis.grid(axis="y")
 axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-show(axis, "One song, second by second. Gaps: seconds in which that stem is silent.",
+show(axis, "One song, second by second: the ratio mask's SDR for each stem.",
      "Four lines over twenty seconds that move by several decibels from one second to the next.")
 
 # %% [markdown]
@@ -981,8 +981,8 @@ show_table([[name, *row] for name, row in zip(("SDR", "ISR", "SIR", "SAR"), ours
 
 # %% [markdown]
 # And the speed, on thirty seconds of four stereo sources, measured by `benchmarks/metrics_speed.py`: both on the same
-# cores, one after the other, in one run. *Seconds* are what the clock shows; *processor seconds* add up all cores and don't suffer from what else
-# runs.
+# cores, one after the other, in one run. *Seconds* are what the clock shows, and grow when the machine has other work, as it had in this run; *processor
+# seconds* count only what the program used. Go by the second.
 
 # %%
 speed = measured("metrics_speed")
@@ -1347,10 +1347,14 @@ scores_of = {metric: {key: value for page in by_item for key, value in page[metr
 rows = [[*key, *(in_words(scores_of[metric][key]) for metric in scores_of)] for key in scores_of["SDR"]]
 show_table([row for row in rows if row[1] != "reference"], ["item", "condition", *scores_of],
            caption="dB. Three seconds of one band song, mono.")
+broken = "anchor: distortion"
+for mask in ("ratio mask", "binary mask"):
+    assert all(scores_of["SIR"][item, broken] > scores_of["SIR"][item, mask] for item in items)
+    assert scores_of["SAR"]["vocals", broken] > scores_of["SAR"]["vocals", mask]
 
 # %% [markdown]
-# Look at the anchors. To SDR the distortion anchor is far better than the interference anchor, to SAR far worse. And SIR and SAR put the distortion
-# anchor, which sounds like a broken telephone, *above both masks*: a missing treble is the business of ISR alone. What do you say? That is the
+# Look at the anchors. To SDR the distortion anchor is far better than the interference anchor, to SAR far worse. And SIR puts the distortion
+# anchor, which sounds like a broken telephone, *above both masks*, as SAR does for the vocals: a missing treble is the business of ISR alone. What do you say? That is the
 # question of this section.
 #
 # ### From ratings to a correlation
