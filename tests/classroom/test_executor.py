@@ -44,6 +44,13 @@ def test_right_answers_get_all_points(grade):
     assert "a jump leaks" in result.written[3]
 
 
+def test_an_optimizer_in_a_right_answer_is_no_tampering(grade):
+    """torch.optim imports torch._dynamo, which replaces torch.manual_seed: that must have happened before."""
+    uses = tiny.WINDOW + "\n\noptimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)\n"
+    result = grade(task_1=uses)
+    assert points(result) == [3, 2, None] and result.tampering == []
+
+
 def test_stub_gets_nothing(release, tmp_path):
     path = tmp_path / "stub.ipynb"
     path.write_text(json.dumps(release.student_notebook()), encoding="utf8")
