@@ -220,8 +220,7 @@ def beta_divergence(V: Tensor, Y: Tensor, kind: str = "kl") -> Tensor:
     """
     _beta(kind)
     if V.shape != Y.shape:
-        raise ValueError(f"V has shape {tuple(V.shape)} and its model Y {tuple(Y.shape)}; expected "
-                         "one shape")
+        raise ValueError(f"V is {tuple(V.shape)}, its model Y {tuple(Y.shape)}; expected one shape")
     if kind == "euclidean":
         return ((V - Y) ** 2).sum() / 2
     if kind == "kl":
@@ -459,8 +458,7 @@ def nmf_cluster_masks(X: Tensor, components: int = 24, iterations: int = 60,
     height, flat, sudden = torch.stack([of_group(g) for g in range(4)]).T
     energy = groups * V ** 2                                          # (group, bin, frame)
     central = (energy * centre_share(X)).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-20)
-    left = list(range(4))
-    order = []
+    left, order = list(range(4)), []
     for rank in (flat + sudden, -height, central):                    # drums, bass, vocals
         order.append(max(left, key=lambda g: float(rank[g])))
         left.remove(order[-1])

@@ -12,6 +12,7 @@ COMMANDS = {
     "band": ("course_lib.data.band.command", "render songs of the band, show where they are, or delete them"),
     "run": ("course_lib.notebook.run", "execute chapters without a browser and store their outputs"),
     "train": ("course_lib.training.command", "train a model that a file describes; a run that was stopped goes on"),
+    "experiment": ("course_lib.training.experiments.command", "run an experiment of a chapter in full; what is done is not repeated"),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
     "grade": ("course_lib.classroom.grade", "grade the submissions of a class: scores, feedback, what looked tampered with"),
     "publish": ("course_lib.notebook.publish", "write the repository's address into every badge and install cell"),
