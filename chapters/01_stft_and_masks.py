@@ -1130,7 +1130,8 @@ for low, high in ((0.9, 1.01), (0.5, 0.9), (0.1, 0.5), (0.0, 0.1)):
 axis.set(xlabel="angle between source and mixture (radians)", ylabel="energy density", ylim=(0, 3)); axis.legend()
 show(figure, "The mixture's phase is right where a source has most of the energy.",
      "Four histograms from 0 to pi: for large shares a narrow peak at zero, wider for smaller ones, nearly flat for the smallest.")
-print(f"energy beyond a right angle: {beyond[0.9]:.0%} for the largest shares, {beyond[0.0]:.0%} for the smallest")
+print(f"energy beyond a right angle: {beyond[0.9]:.0%} for the largest shares, "
+      f"about {round(20 * beyond[0.0]) / 20:.0%} for the smallest")
 assert beyond[0.9] < 0.01 < 0.1 < beyond[0.1] < beyond[0.0] < 0.5
 
 # %% [markdown]

@@ -378,7 +378,7 @@ def separation_scores(model: nn.Module, tracks: Sequence[Track], niter: int = 0,
     is silent don't count for that source. Source: chapter 3, section 3.6; chapter 4, section 4.13.
     """
     names, table = model.sources, []
-    device = next(model.parameters()).device
+    device = next((p.device for p in model.parameters()), "cpu")
     for track in tracks:
         references = track.sources(names).to(device)
         errors = separate(model, references.sum(0), n_fft, hop_length, niter) - references

@@ -1,10 +1,10 @@
 """MUSDB18's free excerpts of 7 s are fetched over HTTP: from a server on loopback that serves the same layout."""
 
 import http.server
-import importlib.util
 import threading
 import urllib.request
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from course_lib.data import open_tracks
 from course_lib.data.without_ffmpeg import ffmpeg_is_there, import_musdb
 
-SONG = next(Path(importlib.util.find_spec("stempeg").origin).parent.glob("data/*.stem.mp4"))      # a real stem file
+SONG = next(Path(metadata.distribution("stempeg").locate_file("stempeg/data")).glob("*.stem.mp4"))      # a real stem file
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ OTHER_SEEDS = ["first", "second", "third"]
 # How long a right answer may take, as a multiple of one that isn't filled in (about 0.3 s on one core, most of it for the
 # process of its own): a ratio, as the machine may be busy otherwise.
 TIMES_A_STUB = 8
+SECONDS_ANYWAY = 3.0            # what is allowed on a machine that is busy otherwise, where a ratio says little
 SLIPS = ("NameError", "SyntaxError", "IndentationError", "UnboundLocalError", "your cell:")
 SECRETS = ("BEGIN SOLUTION", "HIDDEN", "RUBRIC", "Rubric", "hidden_variation", "Variation(", SEED)
 SOLUTION, STUB = "the source notebook's solution", "not filled in"
@@ -173,7 +174,7 @@ class AssignmentChecks:
     def test_grading_a_task_takes_little_time(self, task, graded):
         stubs = [seconds for (_task, kind, _name), seconds in graded[2].items() if kind == "stub"]
         right = [seconds for case, seconds in graded[2].items() if case[0] == task and full_marks(case[1])]
-        assert statistics.median(right) < TIMES_A_STUB * statistics.median(stubs)
+        assert statistics.median(right) < max(TIMES_A_STUB * statistics.median(stubs), SECONDS_ANYWAY)
 
     @pytest.mark.parametrize("seed", OTHER_SEEDS)
     def test_other_releases(self, seed, tmp_path, executor):
