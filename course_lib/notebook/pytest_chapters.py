@@ -16,6 +16,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel, start_new_kerne
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from course_lib.notebook.comparison import differences
+from course_lib.notebook.numba_cache import fill_numba_cache
 from course_lib.notebook.run import kernel_environment
 from course_lib.paths import repository_root
 
@@ -108,6 +109,8 @@ def pytest_configure(config):
     """Take every notebook over from nbval, also where somebody asks for it with --nbval."""
     config.option.nbval = config.option.nbval_lax = False
     use_folders_beside_the_checkout()
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        fill_numba_cache()  # once, before the workers start
 
 
 def use_folders_beside_the_checkout():
