@@ -4,7 +4,7 @@ CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of 
 right answer, so that one sees what is wrong with it.
 """
 
-from textwrap import dedent
+from case_tools import as_cells, changed
 
 FIRST_LINES = {
     1: "# TASK 1 (2 points): how many frames?",
@@ -14,16 +14,6 @@ FIRST_LINES = {
     5: "# TASK 5 (5 points): estimates by the phase-sensitive mask",
     6: "# TASK 6 (4 points): SDR over time",
 }
-
-
-def changed(source: str, *changes: tuple[str, str]) -> str:
-    """The source with each (old, new) text replaced; ValueError where an old text isn't there exactly once."""
-    for old, new in changes:
-        if source.count(old) != 1:
-            raise ValueError(f"{old!r} stands {source.count(old)} times in the source; expected once")
-        source = source.replace(old, new)
-    return source
-
 
 # ---------------------------------------------------------------------------------------------- 1, counting frames
 
@@ -495,13 +485,6 @@ def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
 }
 
 
-def _cells(task: int, answers: dict[str, str]) -> dict[str, str]:
-    return {name: f"{FIRST_LINES[task]}\n{dedent(source).strip()}\n" for name, source in answers.items()}
-
-
-CASES = {
-    task: {"right": _cells(task, right), "wrong": _cells(task, wrong)}
-    for task, (right, wrong) in enumerate([
-        (COUNT_RIGHT, COUNT_WRONG), (TONE_RIGHT, TONE_WRONG), (HOP_RIGHT, HOP_WRONG), (TOGETHER_RIGHT, TOGETHER_WRONG),
-        (MASK_RIGHT, MASK_WRONG), (SDR_RIGHT, SDR_WRONG)], start=1)
-}
+CASES = as_cells(
+    FIRST_LINES, (COUNT_RIGHT, COUNT_WRONG), (TONE_RIGHT, TONE_WRONG), (HOP_RIGHT, HOP_WRONG),
+    (TOGETHER_RIGHT, TOGETHER_WRONG), (MASK_RIGHT, MASK_WRONG), (SDR_RIGHT, SDR_WRONG))

@@ -4,9 +4,7 @@ CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of 
 right answer, so that one sees what is wrong with it.
 """
 
-from textwrap import dedent
-
-from cases_01 import changed
+from case_tools import as_cells, changed
 
 FIRST_LINES = {
     1: "# TASK 1 (4 points): a median that invents nothing",
@@ -356,13 +354,6 @@ STEP_WRONG = {
 }
 
 
-def _cells(task: int, answers: dict[str, str]) -> dict[str, str]:
-    return {name: f"{FIRST_LINES[task]}\n{dedent(source).strip()}\n" for name, source in answers.items()}
-
-
-CASES = {
-    task: {"right": _cells(task, right), "wrong": _cells(task, wrong)}
-    for task, (right, wrong) in enumerate([
-        (MEDIAN_RIGHT, MEDIAN_WRONG), (SIZES_RIGHT, SIZES_WRONG), (PERIOD_RIGHT, PERIOD_WRONG),
-        (BARS_RIGHT, BARS_WRONG), (STEP_RIGHT, STEP_WRONG)], start=1)
-}
+CASES = as_cells(
+    FIRST_LINES, (MEDIAN_RIGHT, MEDIAN_WRONG), (SIZES_RIGHT, SIZES_WRONG), (PERIOD_RIGHT, PERIOD_WRONG),
+    (BARS_RIGHT, BARS_WRONG), (STEP_RIGHT, STEP_WRONG))

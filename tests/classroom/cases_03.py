@@ -4,9 +4,7 @@ CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of 
 right answer, so that one sees what is wrong with it.
 """
 
-from textwrap import dedent
-
-from cases_01 import changed
+from case_tools import as_cells, changed
 
 FIRST_LINES = {
     1: "# TASK 1 (4 points): three sums are enough",
@@ -375,13 +373,6 @@ WITHIN_WRONG = {
 }
 
 
-def _cells(task: int, answers: dict[str, str]) -> dict[str, str]:
-    return {name: f"{FIRST_LINES[task]}\n{dedent(source).strip()}\n" for name, source in answers.items()}
-
-
-CASES = {
-    task: {"right": _cells(task, right), "wrong": _cells(task, wrong)}
-    for task, (right, wrong) in enumerate([
-        (SUMS_RIGHT, SUMS_WRONG), (FOOLED_RIGHT, FOOLED_WRONG), (DELAY_RIGHT, DELAY_WRONG),
-        (SHIFTS_RIGHT, SHIFTS_WRONG), (WITHIN_RIGHT, WITHIN_WRONG)], start=1)
-}
+CASES = as_cells(
+    FIRST_LINES, (SUMS_RIGHT, SUMS_WRONG), (FOOLED_RIGHT, FOOLED_WRONG), (DELAY_RIGHT, DELAY_WRONG),
+    (SHIFTS_RIGHT, SHIFTS_WRONG), (WITHIN_RIGHT, WITHIN_WRONG))

@@ -4,9 +4,7 @@ CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of 
 right answer, so that one sees what is wrong with it.
 """
 
-from textwrap import dedent
-
-from cases_01 import changed
+from case_tools import as_cells, changed
 
 FIRST_LINES = {
     1: "# TASK 1 (5 points): the gradient of a logarithm",
@@ -312,13 +310,6 @@ BEST_WRONG = {
 }
 
 
-def _cells(task: int, answers: dict[str, str]) -> dict[str, str]:
-    return {name: f"{FIRST_LINES[task]}\n{dedent(source).strip()}\n" for name, source in answers.items()}
-
-
-CASES = {
-    task: {"right": _cells(task, right), "wrong": _cells(task, wrong)}
-    for task, (right, wrong) in enumerate([
-        (GRADIENT_RIGHT, GRADIENT_WRONG), (LIMITED_RIGHT, LIMITED_WRONG), (PROPERTIES_RIGHT, PROPERTIES_WRONG),
-        (SHARE_RIGHT, SHARE_WRONG), (BEST_RIGHT, BEST_WRONG)], start=1)
-}
+CASES = as_cells(
+    FIRST_LINES, (GRADIENT_RIGHT, GRADIENT_WRONG), (LIMITED_RIGHT, LIMITED_WRONG), (PROPERTIES_RIGHT, PROPERTIES_WRONG),
+    (SHARE_RIGHT, SHARE_WRONG), (BEST_RIGHT, BEST_WRONG))

@@ -1,35 +1,20 @@
 """The table in the rubric of assignment 02's open task is what the assignment's own experiment cell gives."""
 
 import math
-import re
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rubric_checks import experiment, table_in_rubric
 
-SOURCE = (Path(__file__).parents[2] / "chapters" / "assignments" / "02_classic_separation.py").read_text(encoding="utf8")
+ASSIGNMENT = "02_classic_separation"
 SONGS = 4                    # as the rubric says
 ROUNDING = 0.06              # dB: one decimal, and a little for another machine's arithmetic
 
 
-def experiment() -> dict:
-    """The functions of the experiment cell."""
-    cell = re.search(r"^# EXPERIMENT:.*?(?=^# %%)", SOURCE, re.MULTILINE | re.DOTALL)[0]
-    names = {"torch": torch, "F": F, "math": math}
-    exec(compile(cell, "the experiment cell", "exec"), names)
-    return names
-
-
-def table_in_rubric() -> dict[str, float]:
-    """By the period in beats, or the simple estimate, the SDR in dB that the rubric names."""
-    rubric = re.search(r"<!-- BEGIN RUBRIC -->.*?<!-- END RUBRIC -->", SOURCE, re.DOTALL)[0]
-    names, values = [[cell.strip() for cell in line.strip("# |\n").split("|")][1:]
-                     for line in re.findall(r"^# \| \w[^\n]*\|$", rubric, re.MULTILINE)]
-    return dict(zip(names, map(float, values)))
-
-
 def test_the_rubrics_table_and_reading_are_measured():
-    names, shown = experiment(), table_in_rubric()
+    names = experiment(ASSIGNMENT, torch=torch, F=F, math=math)
+    estimates, table = table_in_rubric(ASSIGNMENT)
+    shown = dict(zip(estimates, table["vocals"]))
     songs = [names["band_song"](number) for number in range(SONGS)]
 
     def estimate(sources, beat, name):

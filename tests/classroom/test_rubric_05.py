@@ -1,36 +1,18 @@
 """The table in the rubric of assignment 05's open task is what the assignment's own experiment cell gives."""
 
-import re
-from pathlib import Path
-
 import torch
+from rubric_checks import experiment, table_in_rubric
 
 from course_lib import losses
 
-SOURCE = (Path(__file__).parents[2] / "chapters" / "assignments" / "05_losses.py").read_text(encoding="utf8")
+ASSIGNMENT = "05_losses"
 PAIRS = ((0, 1), (1, 2), (2, 0))                         # of songs, as the rubric says
 LEVELS = (1.0, 0.1)                                      # of the second song: as it is, 20 dB softer
 ROUNDING = 0.08              # dB: one decimal, and a little for another machine's arithmetic
 
 
-def experiment() -> dict:
-    """The functions of the experiment cell."""
-    cell = re.search(r"^# EXPERIMENT:.*?(?=^# %%)", SOURCE, re.MULTILINE | re.DOTALL)[0]
-    names = {"torch": torch}
-    exec(compile(cell, "the experiment cell", "exec"), names)
-    return names
-
-
-def table_in_rubric() -> dict[str, list[float]]:
-    """By loss, the SDR in dB of the first and the second song at equal levels, then with the second one softer."""
-    rubric = re.search(r"<!-- BEGIN RUBRIC -->.*?<!-- END RUBRIC -->", SOURCE, re.DOTALL)[0]
-    rows = [[cell.strip() for cell in line.removeprefix("# |").removesuffix("|").split("|")]
-            for line in re.findall(r"^# \|[^\n]*\|$", rubric, re.MULTILINE)]
-    return {row[0]: [float(cell) for cell in row[1:]] for row in rows[2:]}
-
-
 def test_the_rubrics_table_is_measured():
-    names, shown = experiment(), table_in_rubric()
+    names, (_columns, shown) = experiment(ASSIGNMENT, torch=torch), table_in_rubric(ASSIGNMENT)
     songs = [names["band_spectra"](number) for number in range(1 + max(max(pair) for pair in PAIRS))]
     measured = {}
     for name in shown:
@@ -43,7 +25,7 @@ def test_the_rubrics_table_is_measured():
 
 
 def test_the_rubrics_reading_follows_from_its_table():
-    for name, (first, second, first_then, second_then) in table_in_rubric().items():
+    for name, (first, second, first_then, second_then) in table_in_rubric(ASSIGNMENT)[1].items():
         if name.startswith("log"):
             assert abs(first - first_then) < 0.1 and abs(second - second_then) < 0.1
         else:
