@@ -24,12 +24,12 @@ CHECKSUMS = "sha256.json"
 
 
 class RunFolder:
-    """The files of one training run under `path`. Only the main process calls its methods."""
+    """The files of one training run under `path`. Only the main process calls the methods that touch them."""
 
     def __init__(self, path: Path):
         self.path, self.checkpoints = path, path / "checkpoints"
         self.unfinished = self.checkpoints / "unfinished"
-        self._columns: dict[str, list[str]] = {}
+        self.columns: dict[str, list[str]] = {}             # of each log
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 
@@ -99,21 +99,48 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(given, indent=1) + "\n")
 
+    def delete(self) -> None:
+        """Delete what a run of `course train` left here, and nothing else; the folder goes when it is empty.
+
+        Raises ValueError, and deletes nothing, where there are files but no run's config.json.
+        """
+        config = self.path / "config.json"
+        if not self.path.exists():
+            return
+        if not self.path.is_dir() or (any(self.path.iterdir()) and not config.is_file()):
+            raise ValueError(f"{self.path} holds no run of course train (it has no config.json); choose another "
+                             "folder, or delete this one yourself")
+        for pattern in ("step_*", "damaged_step_*", "unfinished"):
+            for checkpoint in self.checkpoints.glob(pattern):
+                shutil.rmtree(checkpoint)
+        for name in ("log.csv", "log.unfinished", "validation.csv", "validation.unfinished", "settings.json",
+                     "settings.json.unfinished", "best.safetensors", "best.safetensors.unfinished",
+                     "config.json.unfinished"):
+            (self.path / name).unlink(missing_ok=True)
+        config.unlink(missing_ok=True)                      # last: an interrupted deletion can be taken up again
+        for folder in (self.checkpoints, self.path):
+            if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+                folder.rmdir()
+
     # ------------------------------------------------------------------------------------------------------ logs
 
     def append(self, name: str, row: Mapping[str, float]) -> None:
         """Add a row to the log NAME.csv. ValueError where its columns are not those of the rows before."""
-        path = self.path / f"{name}.csv"
-        columns = self._columns.setdefault(name, list(row))
-        if columns != list(row):
-            raise ValueError(f"{path.name} has the columns {', '.join(columns)}, and now came {', '.join(row)}; step "
-                             "(or validate) must give the same names each time, in the same order")
+        path, columns = self.path / f"{name}.csv", self.check_columns(name, row)
         new = not path.exists()
         with path.open("a", encoding="utf8", newline="") as file:
             writer = csv.DictWriter(file, columns)
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def check_columns(self, name: str, row: Mapping[str, float]) -> list[str]:
+        """The columns of the log NAME.csv; ValueError where the row has others."""
+        columns = self.columns.setdefault(name, list(row))
+        if columns != list(row):
+            raise ValueError(f"{name}.csv has the columns {', '.join(columns)}, and now came {', '.join(row)}; step "
+                             "(or validate) must give the same names each time, in the same order")
+        return columns
 
     def cut_back(self, name: str, step: int) -> list[dict]:
         """Drop the rows after `step` (and one that was half written) from NAME.csv; give those that stay as numbers."""
@@ -128,7 +155,7 @@ class RunFolder:
         if not kept:
             path.unlink()
             return []
-        self._columns[name] = columns
+        self.columns[name] = columns
         rewritten = path.with_suffix(".unfinished")
         with rewritten.open("w", encoding="utf8", newline="") as file:
             writer = csv.DictWriter(file, columns)

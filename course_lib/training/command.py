@@ -34,7 +34,7 @@ from course_lib.data.augmentation import Augmentation
 from course_lib.data.loaders import RandomChunks, Remix
 from course_lib.paths import data_dir, repository_root
 from course_lib.training.checkpoints import RunFolder
-from course_lib.training.loop import History, fit, process_batches
+from course_lib.training.loop import History, by_main_process, fit, process_batches
 from course_lib.training.schedules import SCHEDULES
 from course_lib.training.weights import read_card, save_weights
 
@@ -58,9 +58,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `course train`."""
     parser.add_argument("config", help=f"a YAML file, or one of the course's own: {', '.join(shipped_configs())}")
     parser.add_argument("--folder", type=Path, metavar="DIR",
-                        help="where checkpoints and logs go, and where a run goes on (default: data/training/NAME)")
-    parser.add_argument("--steps", type=int, metavar="N", help="another number of updates than the file's")
-    parser.add_argument("--seed", type=int, metavar="N", help="another seed than the file's")
+                        help="where checkpoints and logs go, and where a run goes on (default: data/training/NAME; of "
+                             "a trial NAME_trial)")
+    parser.add_argument("--steps", type=int, metavar="N",
+                        help="another number of updates than the file's; of one of the course's own this is a trial, "
+                             "which leaves data/checkpoints and data/results as they are")
+    parser.add_argument("--seed", type=int, metavar="N", help="another seed than the file's; likewise a trial")
     parser.add_argument("--afresh", action="store_true", help="delete what an earlier run left in the folder")
     parser.add_argument("--no-keep", action="store_true", help="leave data/checkpoints and data/results as they are")
 
@@ -75,13 +78,14 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.steps is not None:
         config["training"]["steps"] = arguments.steps
         command += f" --steps {arguments.steps}"
-    folder = arguments.folder or data_dir() / "training" / config["name"]
+    trial = is_trial(config)
+    folder = arguments.folder or data_dir() / "training" / (config["name"] + ("_trial" if trial else ""))
     accelerator = Accelerator()
-    if arguments.afresh and accelerator.is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
-    accelerator.wait_for_everyone()
+    if arguments.afresh:
+        by_main_process(accelerator, RunFolder(folder).delete)
+    keep = not (arguments.no_keep or trial)
     try:
-        history = run_config(config, folder, command=command, keep=not arguments.no_keep, accelerator=accelerator)
+        history = run_config(config, folder, command=command, keep=keep, accelerator=accelerator)
     except FloatingPointError as error:
         raise ValueError(f"{error}. The last checkpoint is in {folder}") from error
     if accelerator.is_main_process:
@@ -90,6 +94,9 @@ def main(arguments: argparse.Namespace) -> int:
         last = history.steps[-1]
         print(f"{config['name']}: {last['step']} steps{early}, loss {last['loss']:.3f}{best}; logs and checkpoints in "
               f"{folder}")
+        if trial and not arguments.no_keep and "keep" in config:
+            print(f"a trial, not kept: this is not the {config['name']} that comes with the course. To keep its weights, "
+                  "write it to a file with another name in it")
     return 0
 
 
@@ -100,7 +107,12 @@ def shipped_configs() -> list[str]:
 
 def is_shipped(config: str) -> bool:
     """Whether this is the name of a configuration that comes with the course."""
-    return (CONFIGS / f"{config}.yaml").is_file()
+    return config in shipped_configs()
+
+
+def is_trial(config: Mapping[str, object]) -> bool:
+    """Whether this has the name of a configuration of the course, whose weights are committed, and differs from it."""
+    return is_shipped(config["name"]) and config != read_config(config["name"])
 
 
 def read_config(config: str) -> dict:
@@ -250,12 +262,11 @@ def run_config(config: Mapping[str, object], folder: Path, *, command: str, keep
 
 def _check_folder(config: Mapping[str, object], folder: Path, accelerator: Accelerator) -> None:
     """`fit` compares what it was given; here the rest of the configuration is, before songs are opened."""
-    if accelerator.is_main_process:
-        decides = {name: part for name, part in config.items() if name not in ("name", "what", "keep", "training")}
-        training = {name: value for name, value in config["training"].items()
-                    if name not in ("steps", "workers", "checkpoint_every")}       # the last two change no weight
-        RunFolder(folder).check_settings({**decides, "training": training}, config["training"]["steps"], "config.json")
-    accelerator.wait_for_everyone()
+    decides = {name: part for name, part in config.items() if name not in ("name", "what", "keep", "training")}
+    training = {name: value for name, value in config["training"].items()
+                if name not in ("steps", "workers", "checkpoint_every")}           # the last two change no weight
+    by_main_process(accelerator, lambda: RunFolder(folder).check_settings(
+        {**decides, "training": training}, config["training"]["steps"], "config.json"))
 
 
 def keep_weights(config: Mapping[str, object], model: torch.nn.Module, history: History, folder: Path,
@@ -264,7 +275,7 @@ def keep_weights(config: Mapping[str, object], model: torch.nn.Module, history: 
     from safetensors.torch import load_file
 
     part, root = config["keep"], repository_root() or Path.cwd()
-    if part.get("best") and (folder / "best.safetensors").is_file():
+    if part.get("best") and history.best:
         model.load_state_dict(load_file(folder / "best.safetensors"))
     card = {"what": config["what"], "trained_on": config["data"]["tracks"], "steps": history.steps[-1]["step"],
             "seed": config["seed"], "command": command, "machine": machine(),

@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from course_lib.data.loaders import RandomChunks, batches
 from course_lib.notebook.progress import progress as progress_bar
 from course_lib.training.checkpoints import RunFolder
-from course_lib.training.weights import write_tensors
+from course_lib.training.weights import some, write_tensors
 
 Step = Callable[[nn.Module, Tensor], "Tensor | Mapping[str, Tensor]"]
 PRECISIONS = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -111,8 +111,13 @@ def fit(model: nn.Module, step: Step, batches: Callable[[int], Iterable[Tensor]]
     processes give what one gives with P times the batch, up to rounding, except where layers look at the whole batch:
     batch norm takes its statistics within each process, and dropout draws in each from its own generator.
 
+    A run whose `steps` grew has validated at its old end, too, where a straight one has not unless `validate_every`
+    divides it: `best` may be that validation, `patience` counts it, and what it drew from the generators is drawn.
+    Patience that runs out at the last step stops nothing: that run is complete, and goes on if its steps grow.
+
     Raises ValueError for settings that don't fit, for a folder whose run had others (only `steps` may grow), and where
-    the batches run out; FloatingPointError where the loss or the clipped gradient is NaN or infinite.
+    the batches run out; FloatingPointError where the loss or a gradient is NaN or infinite, before the weights change.
+    Where only the main process can fail (validation, files), the others raise as well, a ValueError or a RuntimeError.
     Source: moving average: Polyak and Juditsky 1992; mixed precision: Micikevicius et al. 2018; chapter 4.
     """
     _check(steps, validate, validate_every, monitor, patience, ema_decay, clip, precision, accumulate, checkpoint_every)
@@ -130,7 +135,7 @@ def fit(model: nn.Module, step: Step, batches: Callable[[int], Iterable[Tensor]]
             row["seconds"] = round(time.perf_counter() - start, 2)
             run.log("log", run.history.steps, {"step": done, **row})
             if validate is not None and (done % validate_every == 0 or done == steps):
-                run.validate(done, patience)
+                run.validate(done, patience if done < steps else None)
             if run.state.stopped or done == steps or (checkpoint_every and done % checkpoint_every == 0):
                 run.save(row["seconds"])
             if run.state.stopped:
@@ -205,6 +210,8 @@ class _Run:
             if not math.isfinite(row.get(name, 0.0)) and (name == "loss" or not self.scaler.is_enabled()):
                 raise FloatingPointError(f"the {name} of step {self.state.step + 1} is {row[name]}; a smaller learning "
                                          "rate, a gradient clip or a look at that batch may help")
+        if self.clip is None and not self.scaler.is_enabled():
+            self._check_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.state.step += 1
@@ -232,6 +239,15 @@ class _Run:
             sums = dict(zip(sums, self.accelerator.reduce(means, "mean").tolist()))
         return sums
 
+    def _check_gradients(self) -> None:
+        """FloatingPointError where a gradient is not finite: after such a step, saved, no run could go on."""
+        gradients = {name: weight.grad for name, weight in self.plain.named_parameters() if weight.grad is not None}
+        finite = [gradient.isfinite().all() for gradient in gradients.values()]
+        if finite and not torch.stack(finite).all():                        # on a GPU: one look for all of them
+            bad = [name for name, value in zip(gradients, finite) if not value]
+            raise FloatingPointError(f"the gradient of step {self.state.step + 1} is NaN or infinite in {some(bad)}; a "
+                                     "smaller learning rate, a gradient clip or a look at that batch may help")
+
     def _autocast(self):
         kind = PRECISIONS[self.precision]
         return torch.autocast(self.accelerator.device.type, kind) if kind else contextlib.nullcontext()
@@ -242,19 +258,20 @@ class _Run:
         rows.append(row)
         if self.folder is not None and self.main:
             self.folder.append(name, row)
+        elif self.folder is not None:
+            self.folder.check_columns(name, row)            # all processes refuse a row, or none does
 
     def validate(self, done: int, patience: int | None) -> None:
         """Score the weights, keep the best, and decide whether to stop: the same decision in all processes."""
-        decision = [None]
-        if self.main:
+        def decide() -> dict:
             weights = self._weights().eval()
             with torch.no_grad():
                 scores = {name: float(value) for name, value in self.validation(weights).items()}
             weights.train()
             self._judge(done, scores, patience, weights)
             self.log("validation", self.history.validations, {"step": done, **scores})
-            decision = [vars(self.state)]
-        vars(self.state).update(broadcast_object_list(decision)[0])
+            return vars(self.state)
+        vars(self.state).update(by_main_process(self.accelerator, decide))
 
     def _judge(self, done: int, scores: dict[str, float], patience: int | None, weights: nn.Module) -> None:
         name = self.monitor or next(iter(scores), None)
@@ -281,41 +298,40 @@ class _Run:
         if self.folder is None:
             return
         self.state.seconds = seconds
-        if self.main:
-            self.folder.begin_checkpoint()
-        self.accelerator.wait_for_everyone()
+        by_main_process(self.accelerator, self.folder.begin_checkpoint)
         torch.save(_random_states(self.accelerator.device),
                    self.folder.unfinished / f"random_{self.accelerator.process_index}.pt")
-        if self.main:
-            torch.save({"run": vars(self.state), "model": self.plain.state_dict(),
-                        "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
-                        "ema": self.ema.state_dict() if self.ema is not None else None},
-                       self.folder.unfinished / "state.pt")
-        self.accelerator.wait_for_everyone()
-        if self.main:
-            self.folder.end_checkpoint(self.state.step)
-        self.accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()            # a checkpoint gets its name when all have written their part
+        by_main_process(self.accelerator, self._finish_checkpoint)
+
+    def _finish_checkpoint(self) -> None:
+        torch.save({"run": vars(self.state), "model": self.plain.state_dict(),
+                    "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
+                    "ema": self.ema.state_dict() if self.ema is not None else None},
+                   self.folder.unfinished / "state.pt")
+        self.folder.end_checkpoint(self.state.step)
 
     def resume(self, steps: int, validate_every: int, patience: int | None) -> None:
         """Load the newest whole checkpoint and cut the logs back to its step."""
         if self.folder is None:
             return
-        answer: list = [None, None]
-        if self.main:                                   # one process looks, and all do, or raise, the same
-            try:
-                self.folder.check_settings(self._settings(steps, validate_every, patience), steps)
-                answer[0] = self.folder.newest()
-            except ValueError as error:
-                answer[1] = str(error)
-        found, error = broadcast_object_list(answer)
-        if error is not None:
-            raise ValueError(error)
+        found = by_main_process(self.accelerator, lambda: self._look(steps, validate_every, patience))
         if found is not None:
             self._load(found)
-        if self.main:
-            self.history.steps = self.folder.cut_back("log", self.state.step)
-            self.history.validations = self.folder.cut_back("validation", self.state.step)
-        self.accelerator.wait_for_everyone()
+        self.folder.columns = by_main_process(self.accelerator, self._cut_back)
+
+    def _look(self, steps: int, validate_every: int, patience: int | None) -> Path | None:
+        """The checkpoint to go on from. Where there is none, no best weights of an earlier run may stay either."""
+        self.folder.check_settings(self._settings(steps, validate_every, patience), steps)
+        found = self.folder.newest()
+        if found is None:
+            (self.folder.path / "best.safetensors").unlink(missing_ok=True)
+        return found
+
+    def _cut_back(self) -> dict[str, list[str]]:
+        self.history.steps = self.folder.cut_back("log", self.state.step)
+        self.history.validations = self.folder.cut_back("validation", self.state.step)
+        return self.folder.columns
 
     def _load(self, checkpoint: Path) -> None:
         state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
@@ -357,6 +373,28 @@ class _Run:
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = rate
+
+
+def by_main_process(accelerator: Accelerator, action: Callable[[], object]) -> object:
+    """What `action` gives, called by the main process alone, in all processes; where it raises, all raise.
+
+    Otherwise the others would wait for ever for a process that has left. The main one raises its own error; the others
+    a ValueError with its words where it is one, else a RuntimeError that names it.
+    """
+    answer: list = [None, None, None]
+    caught = None
+    if accelerator.is_main_process:
+        try:
+            answer[0] = action()
+        except Exception as error:
+            caught = error
+            answer[1:] = [isinstance(error, ValueError), f"{type(error).__name__}: {error}"]
+    result, is_value_error, said = broadcast_object_list(answer)
+    if caught is not None:
+        raise caught
+    if said is not None:
+        raise ValueError(said.partition(": ")[2]) if is_value_error else RuntimeError(f"in the main process: {said}")
+    return result
 
 
 def _precision(asked: str | None, accelerator: Accelerator) -> str:

@@ -40,7 +40,7 @@ def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, object],
     tensors = {name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
                for name, tensor in model.state_dict().items()}
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise ValueError(f"weights {_some(bad)} hold NaN or infinite numbers (as {dtype or 'they are'}); expected "
+        raise ValueError(f"weights {some(bad)} hold NaN or infinite numbers (as {dtype or 'they are'}); expected "
                          "finite ones. Train again with a smaller learning rate, or store them without dtype")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, tensors)
@@ -79,7 +79,7 @@ def load_weights(path: str | Path, model: nn.Module) -> dict:
     except Exception as error:                         # safetensors has its own error types for damaged files
         raise ValueError(f"{path.name} can't be read as safetensors: {error}; fetch or train it again") from error
     own = model.state_dict()
-    wrong = [f"{text} {_some(names)}" for text, names in (
+    wrong = [f"{text} {some(names)}" for text, names in (
         ("it lacks", [name for name in own if name not in tensors]),
         ("it has besides", [name for name in tensors if name not in own]),
         ("of another shape are", [f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
@@ -93,5 +93,6 @@ def load_weights(path: str | Path, model: nn.Module) -> dict:
     return card
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first names of a list in words, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

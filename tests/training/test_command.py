@@ -8,9 +8,12 @@ import pytest
 import torch
 import training_runs
 import yaml
+from safetensors.torch import load_file
 
 from course_lib.cli import main
-from course_lib.training import command, load_weights
+from course_lib.training import History, command, load_weights
+from course_lib.training.checkpoints import RunFolder
+from course_lib.training.weights import write_tensors
 
 
 def config(root, **changed):
@@ -81,6 +84,60 @@ def test_from_a_file_to_weights(band, tmp_path, monkeypatch, capsys):
     assert main([*train, "--seed", "4", "--afresh"]) == 0
     card = json.loads((tmp_path / "course/data/checkpoints/tiny.json").read_text())
     assert card["seed"] == 4 and card["command"].endswith("--seed 4") and card["sha256"] != weights
+
+
+def test_trials_of_a_shipped_configuration_are_not_kept(band, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "repository_root", lambda: tmp_path / "course")
+    monkeypatch.setattr(command, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(command, "CONFIGS", tmp_path / "configs")
+    (tmp_path / "configs").mkdir()
+    short = {"steps": 2, "batch_size": 2}
+    file = write(tmp_path / "configs" / "tiny.yaml", config(band, training=short, validation=None, schedule=None))
+    copy = write(tmp_path / "copy.yaml", config(band, training=short, validation=None, schedule=None, model={
+        "use": "training_runs:Masks", "dropout": 0.3}))
+    weights = tmp_path / "course" / "data" / "checkpoints" / "tiny.safetensors"
+    for trial in (["tiny", "--steps", "1"], ["tiny", "--seed", "4"], [file, "--steps", "1"], [copy]):
+        assert main(["train", *trial, "--afresh"]) == 0
+        said = capsys.readouterr().out
+        assert not (tmp_path / "course").exists() and "a trial, not kept" in said and "kept tiny" not in said, trial
+    assert main(["train", "tiny"]) == 0, "a trial lies in a folder of its own: the run does not go on from it"
+    said = capsys.readouterr().out
+    assert "kept tiny.safetensors" in said and "a trial" not in said
+    before = weights.stat().st_mtime_ns
+    assert main(["train", "tiny", "--steps", "2", "--seed", "3"]) == 0, "its own values, given explicitly"
+    assert "kept tiny.safetensors" in capsys.readouterr().out and weights.stat().st_mtime_ns > before
+    assert sorted(path.name for path in (tmp_path / "training").iterdir()) == ["tiny", "tiny_trial"]
+
+
+def test_afresh_deletes_a_run_and_nothing_else(band, tmp_path, capsys):
+    file = write(tmp_path / "tiny.yaml", config(band, training={"steps": 2, "batch_size": 2, "validate_every": 1}))
+    precious = tmp_path / "work"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    train = ["train", file, "--no-keep", "--folder", str(precious)]
+    assert main([*train, "--afresh"]) == 2
+    assert "holds no run of course train" in capsys.readouterr().err
+    assert [path.name for path in precious.iterdir()] == ["thesis.txt"]
+    assert main(train) == 0 and main([*train, "--seed", "5"]) == 2
+    assert main([*train, "--seed", "5", "--afresh"]) == 0, "a run may lie beside other files"
+    assert (precious / "thesis.txt").read_text() == "years"
+    RunFolder(precious).delete()
+    assert [path.name for path in precious.iterdir()] == ["thesis.txt"]
+    assert main(["train", file, "--no-keep", "--folder", str(tmp_path / "new"), "--afresh"]) == 0
+    RunFolder(tmp_path / "new").delete()
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_the_best_weights_of_this_run_are_kept(band, tmp_path, monkeypatch):
+    """A run without a best score keeps its last weights, whatever lies in the folder."""
+    monkeypatch.setattr(command, "repository_root", lambda: tmp_path / "course")
+    content = config(band, validation=None, keep={"best": True}, training={"steps": 2, "batch_size": 2})
+    model, other = training_runs.make(0)[0], training_runs.make(1)[0]
+    history = History(steps=[{"step": 2, "seconds": 1.0}])
+    write_tensors(tmp_path / "best.safetensors", other.state_dict())
+    kept = load_file(command.keep_weights(content, model, history, tmp_path, "course train"))
+    own = training_runs.make(0)[0].state_dict()
+    assert training_runs.same_weights({name: kept[name] for name in own}, own)
 
 
 WRONG = [

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,12 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 from training_runs import (
-    batches_of, drawing_scores, largest_difference, make, same_weights, separate_step, start, told, train,
+    batches_of, changing_step, drawing_scores, largest_difference, make, same_weights, separate_step, start, told, train,
 )
 
 from course_lib.data import Remix, open_tracks
 from course_lib.training import fit, process_batches
+from course_lib.training.checkpoints import RunFolder
 from course_lib.training.schedules import SCHEDULES, constant, cosine
 
 DROPOUT_0 = {"dropout": 0.0}
@@ -109,6 +111,24 @@ def test_early_stop_and_best_weights(tmp_path):
     assert minimised.best == (2.0, 4)
 
 
+def test_patience_that_ends_with_the_run_stops_nothing(tmp_path):
+    """A run that used up its patience at its last step is complete, and goes on when its steps grow."""
+    scores = iter([3.0, 2.0, 1.0, 0.5, 0.4])
+    settings = {"validate": lambda weights: {"sdr": next(scores)}, "validate_every": 2, "patience": 2, "folder": tmp_path}
+    history, _ = run(6, **settings)
+    assert len(history.steps) == 6 and not history.stopped_early
+    longer, _ = run(10, **settings)
+    assert [row["step"] for row in longer.validations] == [2, 4, 6, 8] and longer.stopped_early
+    assert longer.steps[:6] == history.steps and longer.best == (3.0, 2)
+
+
+def test_best_weights_of_another_run_do_not_stay(tmp_path):
+    """A folder without checkpoints: the run that left best.safetensors was killed before its first one."""
+    (tmp_path / "best.safetensors").write_bytes(b"of another run")
+    history, _ = run(2, folder=tmp_path)
+    assert history.best is None and not (tmp_path / "best.safetensors").exists()
+
+
 def test_errors(tmp_path):
     for settings, message in (({"steps": 0}, "steps is 0"), ({"accumulate": 0}, "accumulate 0"),
                               ({"patience": 3}, "no validate"), ({"ema_decay": 1.5}, "ema_decay is 1.5"),
@@ -120,20 +140,14 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match="batches ran out before step 6;"):
         run(batches=batches_of(4, count=5))
     with pytest.raises(ValueError, match="the columns step, loss, learning_rate.*came step, loss, l1, learning_rate"):
-        run(folder=tmp_path / "columns", step=_changing_step())
+        run(folder=tmp_path / "columns", step=changing_step(3))
 
 
-def _changing_step():
-    calls = iter(range(100))
-
-    def step(model, batch):
-        loss = model(batch.sum(1)).square().mean()
-        return {"loss": loss} if next(calls) < 3 else {"loss": loss, "l1": loss}
-    return step
-
-
-@pytest.mark.parametrize("broken", ["loss", "gradient"])
-def test_not_a_number_stops_before_the_weights_are_touched(tmp_path, broken):
+@pytest.mark.parametrize("broken, clip, message", [
+    ("loss", 1.0, "the loss of step 8 is nan"), ("gradient", 1.0, "the gradient_norm of step 8 is"),
+    ("gradient", None, "the gradient of step 8 is NaN or infinite in layers.0.weight;"),
+])
+def test_not_a_number_stops_before_the_weights_are_touched(tmp_path, broken, clip, message):
     def step(model, batch):
         loss = model(batch.sum(1)).square().mean()
         if next(calls) == 7:
@@ -145,11 +159,13 @@ def test_not_a_number_stops_before_the_weights_are_touched(tmp_path, broken):
 
     calls, seen = iter(range(99)), {}
     model, optimizer = make(dropout=0.0)
-    with pytest.raises(FloatingPointError, match=f"the {'loss' if broken == 'loss' else 'gradient_norm'} of step 8 is"):
-        fit(model, step, batches_of(4), optimizer, 10, clip=1.0, folder=tmp_path, checkpoint_every=5, progress=False)
+    with pytest.raises(FloatingPointError, match=message):
+        fit(model, step, batches_of(4), optimizer, 10, clip=clip, folder=tmp_path, checkpoint_every=5, progress=False)
     weights = {name: value for name, value in model.state_dict().items() if name.endswith(("weight", "bias"))}
     assert all(torch.equal(value, seen[name]) for name, value in weights.items())
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000005"]
+    calls = iter(range(50, 99))                                              # the batch was bad, not the weights
+    assert len(run(10, step=step, clip=clip, folder=tmp_path, checkpoint_every=5)[0].steps) == 10
 
 
 def test_precisions_in_one_process():
@@ -230,6 +246,45 @@ def test_shares_of_processes(songs):
         assert torch.equal(torch.cat([share[number] for share in shares]), whole)
 
 
+def in_two_processes(songs, out, orders, timeout=300):
+    """`training_runs.py SONGS OUT ORDERS` by torchrun; it must come to its end."""
+    script = Path(training_runs.__file__)
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1",
+                   "PYTHONPATH": os.pathsep.join([str(script.parent), str(script.parent.parent)])}
+    with subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           str(script), str(songs), str(out), json.dumps(orders)],
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        try:
+            _, said = launcher.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            launcher.terminate()                            # it ends its processes; killed, it would leave them
+            raise
+    assert launcher.returncode == 0, said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="torch has no gloo launcher for CPU on Windows without libuv")
+def test_what_only_the_main_process_meets_is_raised_in_all(songs, tmp_path):
+    """Nobody waits for a process that has left, and the two can go on to train together afterwards."""
+    RunFolder(tmp_path / "other").check_settings({"seed": 1}, 5, "config.json")
+    (tmp_path / "other" / "checkpoints" / "step_00000005").mkdir(parents=True)
+    (tmp_path / "disk").write_text("a file where a folder should be")
+    orders = [["monitor", {}, {"steps": 3, "monitor": "sdr"}], ["validate", {}, {"steps": 3, "validate": "broken"}],
+              ["columns", {}, {"steps": 4, "step": "changing"}], ["other", {}, "config"], ["disk", {}, {"steps": 3}],
+              ["fine", {}, {"steps": 3}]]
+    in_two_processes(songs, tmp_path, orders, timeout=150)
+    said = {name: [json.loads((tmp_path / f"{name}_{index}.json").read_text()) for index in (0, 1)]
+            for name, *_ in orders}
+    for name, main, other in (
+        ("monitor", "ValueError: monitor is 'sdr'; validate gives score", "ValueError: monitor is 'sdr'"),
+        ("validate", "ZeroDivisionError: division by zero", "RuntimeError: in the main process: ZeroDivisionError: div"),
+        ("columns", "ValueError: log.csv has the columns step, loss", "ValueError: log.csv has the columns step, loss"),
+        ("other", "ValueError: .*holds a run with other settings: seed was 1", "ValueError: .*seed was 1, now 2"),
+        ("disk", "FileExistsError: .*disk", "RuntimeError: in the main process: FileExistsError"),
+    ):
+        assert re.match(main, said[name][0]) and re.match(other, said[name][1]), (name, said[name])
+    assert said["fine"] == ["trained", "trained"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="torch has no gloo launcher for CPU on Windows without libuv")
 def test_two_processes_equal_one_with_the_doubled_batch(songs, tmp_path):
     """Two processes on gloo, 10 steps; then what batch norm's own statistics in each process change."""
@@ -242,13 +297,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(songs, tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "resumed").rmdir()
     (tmp_path / "resumed").symlink_to(tmp_path / "half")             # ten steps that go on from five
-    script, orders = Path(training_runs.__file__), [[name, *what] for name, what in runs.items()]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1",
-                   "PYTHONPATH": os.pathsep.join([str(script.parent), str(script.parent.parent)])}
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           str(script), str(songs), str(tmp_path), json.dumps(orders)],
-                          env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    in_two_processes(songs, tmp_path, [[name, *what] for name, what in runs.items()])
     two = {name: pickle.loads((tmp_path / name / "result.pkl").read_bytes()) for name in runs}
     assert two["frozen"]["processes"] == 2
     one = {name: train(songs, None, batch_size=2 * training_runs.BATCH, options=options, **changed)

@@ -52,6 +52,21 @@ def separate_step(model, sources):
     return {"loss": 100 * error.mean(), "vocals": error[:, 3].mean()}
 
 
+def changing_step(changes_at: int):
+    """A step that logs one number more from its so-manieth call on."""
+    calls = iter(range(100))
+
+    def step(model, batch):
+        loss = model(batch.sum(1)).square().mean()
+        return {"loss": loss} if next(calls) < changes_at else {"loss": loss, "l1": loss}
+    return step
+
+
+def broken_scores(weights):
+    """A validation that fails with an error of its own."""
+    return {"score": 1 / 0}
+
+
 def drawing_scores(weights):
     """A validation that draws from all global generators: what it draws must not depend on interruptions."""
     x = torch.randn(2, 2, 400) + np.random.rand() + random.random()
@@ -77,7 +92,7 @@ def train(songs: Path, folder: Path | None, accelerator=None, batch_size: int = 
     data = Remix(open_tracks("folder", root=songs), 0.05, chunks, seed)
     settings.setdefault("schedule", cosine(settings["steps"], 3, 0.1))
     settings.setdefault("validate", drawing_scores)
-    history = fit(model, separate_step, process_batches(data, batch_size, accelerator), optimizer, folder=folder,
+    history = fit(model, settings.pop("step", separate_step), process_batches(data, batch_size, accelerator), optimizer, folder=folder,
                   accelerator=accelerator, progress=False, **settings)
     return history, model
 
@@ -162,11 +177,24 @@ def batches_of(size: int, count: int | None = None, scale: float = 1.0):
 if __name__ == "__main__":                                 # `torchrun training_runs.py SONGS OUT`: one of two processes
     from accelerate import Accelerator
 
+    from course_lib.training.command import _check_folder
+
     torch.set_num_threads(1)
     accelerator, out = Accelerator(), Path(sys.argv[2])
+    functions = {"broken": broken_scores, "changing": changing_step(2)}
     for name, options, changed in json.loads(sys.argv[3]):
-        history, model = train(Path(sys.argv[1]), out / name, accelerator, options=options, **changed)
-        if accelerator.is_main_process:
-            (out / name / "result.pkl").write_bytes(pickle.dumps(
-                {"history": history, "weights": model.state_dict(), "processes": accelerator.num_processes}))
+        said = "trained"
+        try:
+            if changed == "config":                        # only the part of `course train` that looks at the folder
+                _check_folder({"seed": 2, "training": {"steps": 5}}, out / name, accelerator)
+                continue
+            for argument in {"validate", "step"} & set(changed):
+                changed[argument] = functions[changed[argument]]
+            history, model = train(Path(sys.argv[1]), out / name, accelerator, options=options, **changed)
+            if accelerator.is_main_process:
+                (out / name / "result.pkl").write_bytes(pickle.dumps(
+                    {"history": history, "weights": model.state_dict(), "processes": accelerator.num_processes}))
+        except Exception as error:                         # a test reads what each process met
+            said = f"{type(error).__name__}: {error}"
+        (out / f"{name}_{accelerator.process_index}.json").write_text(json.dumps(said))
     accelerator.end_training()
