@@ -253,18 +253,30 @@ class SpectrogramStep:
     Called with (model, sources): sources (batch, source, channel, time); returns the loss in dB,
     the mean over chunks and sources of 10 log10(|error|^2 / |mixture|^2 + floor), errors taken in
     the complex plane with the mixture's phase. floor: what lies that far under the mixture counts
-    as solved. Finite for silence. Source: section 4.10; thresholds: Wisdom et al. 2020, section 3.
+    as solved. targets: for a model of some sources only, their names; the sources are then STEMS,
+    and their sum the mixture. Finite for silence. ValueError for other targets, and where the model
+    gives another shape than the targets have. Source: section 4.10; thresholds: Wisdom et al. 2020.
     """
 
-    def __init__(self, n_fft: int = 4096, hop_length: int = 1024, floor: float = 1e-3):
+    def __init__(self, n_fft: int = 4096, hop_length: int = 1024, floor: float = 1e-3,
+                 targets: Sequence[str] | None = None):
+        if unknown := [target for target in targets or () if target not in STEMS]:
+            raise ValueError(f"targets holds {unknown}; expected names of {', '.join(STEMS)}")
         self.n_fft, self.hop_length, self.floor = n_fft, hop_length, floor
+        self.targets = None if targets is None else [STEMS.index(target) for target in targets]
 
     def __call__(self, model: nn.Module, sources: Tensor) -> Tensor:
         bins = getattr(model, "module", model).nb_bins             # beneath accelerate's wrapper
         S = stft(sources, self.n_fft, self.hop_length)[..., :bins, :]
         X = S.sum(1)                                               # (batch, channel, bin, frame)
+        S = S if self.targets is None else S[:, self.targets]
         phase = (X / X.abs().clamp_min(1e-8)).unsqueeze(1)
-        error = torch.view_as_real(model(X.abs()) * phase - S).square().sum((2, 3, 4, 5))
+        Y = model(X.abs())                                    # (batch, source, channel, bin, frame)
+        if Y.shape != S.shape:
+            raise ValueError(f"the model gives {tuple(Y.shape)}, the targets have {tuple(S.shape)};"
+                             " expected the same (batch, source, channel, bin, frame): name the "
+                             "model's sources in targets")
+        error = torch.view_as_real(Y * phase - S).square().sum((2, 3, 4, 5))
         mixture = X.abs().square().sum((1, 2, 3)).clamp_min(1e-8)  # (batch,)
         return 10 * torch.log10(error / mixture.unsqueeze(1) + self.floor).mean()
 
@@ -321,9 +333,11 @@ def wiener(magnitudes: Tensor, X: Tensor, iterations: int = 1, softmask: bool = 
     bin, frame). iterations: of EM; 0 keeps the first estimate. softmask: that estimate shares the
     mixture out in proportion to the magnitudes, instead of giving each the mixture's phase.
     residual: one more source, what the others leave of the mixture. scale_factor: EM works on a
-    mixture scaled so that its largest value is at most this. eps: power that counts as nothing.
-    Returns complex (..., sources, channel, bin, frame). ValueError where shapes don't fit, and for
-    EM with one source alone. Source: Nugraha, Liutkus and Vincent 2016; chapter 4, section 4.12;
+    mixture scaled so that its largest value is at most this. eps: guards divisions; EM takes its
+    root as power of noise. EM computes in 64 bits, as the matrices of a source that is alike in
+    both channels have no inverse but for that noise (32 bits on MPS, which has no others). Returns
+    complex (..., sources, channel, bin, frame). ValueError where shapes don't fit, and for EM with
+    one source alone. Source: Nugraha, Liutkus and Vincent 2016; chapter 4, section 4.12;
     arguments as `openunmix.filtering.wiener`.
     """
     if magnitudes.ndim != X.ndim + 1 or magnitudes.shape[:-4] + magnitudes.shape[-3:] != X.shape:
@@ -337,10 +351,11 @@ def wiener(magnitudes: Tensor, X: Tensor, iterations: int = 1, softmask: bool = 
                          "residual=True or iterations=0")
     largest = X.abs().amax((-1, -2, -3), keepdim=True) / scale_factor      # (..., 1, 1, 1)
     largest = largest.clamp_min(1.0)
-    Y, X = Y / largest.unsqueeze(-4), X / largest
+    kind, exact = Y.dtype, torch.complex64 if X.device.type == "mps" else torch.complex128
+    Y, X = (Y / largest.unsqueeze(-4)).to(exact), (X / largest).to(exact)
     for _ in range(iterations):
         Y = _em_step(Y, X, eps)
-    return Y * largest.unsqueeze(-4)
+    return (Y * largest.unsqueeze(-4)).to(kind)
 
 # %% ../chapters/04_open_unmix.ipynb #a96674f4
 def separate(model: nn.Module | Mapping[str, nn.Module], mixture: Tensor, n_fft: int = 4096,
@@ -372,16 +387,16 @@ def separate(model: nn.Module | Mapping[str, nn.Module], mixture: Tensor, n_fft:
 # %% ../chapters/04_open_unmix.ipynb #f41cd7e9
 def separation_scores(model: nn.Module, tracks: Sequence[Track], niter: int = 0,
                       n_fft: int = 4096, hop_length: int = 1024) -> dict[str, float]:
-    """Mean SDR in dB over songs, of all sources together (`sdr`, first) and of each.
+    """Mean SDR in dB over songs, of each of the model's sources, and their mean (`sdr`, first).
 
-    A song's SDR is that of its whole length, both channels; songs in which a source or its estimate
+    A song's SDR is that of its whole length, all channels; songs in which a source or its estimate
     is silent don't count for that source. Source: chapter 3, section 3.6; chapter 4, section 4.13.
     """
     names, table = model.sources, []
     device = next((p.device for p in model.parameters()), "cpu")
     for track in tracks:
-        references = track.sources(names).to(device)
-        errors = separate(model, references.sum(0), n_fft, hop_length, niter) - references
+        references, mixture = track.sources(names).to(device), track.mixture.to(device)
+        errors = separate(model, mixture, n_fft, hop_length, niter) - references
         ratio = references.square().sum((1, 2)) / errors.square().sum((1, 2))
         table.append(10 * torch.log10(torch.where(ratio > 0, ratio, torch.nan)))
     means = torch.stack(table).nanmean(0)                          # (song, source) -> (source,)

@@ -310,7 +310,7 @@ for _case, _channels in enumerate((1, 2, 2, 3)):
 def separate_by_place(v, angles, X, noise):
     """The complex spectra of the sources in both channels, from their powers and places.
 
-    v: power, (source, bin, frame), >= 0. angles: (source,), in radians, 0 left to pi/2 right. X: the mixture, complex
+    v: power, (source, bin, frame), >= 0. angles: (source,), in radians, any; 0 is left, pi/2 right. X: the mixture, complex
     (channel, bin, frame) with two channels. noise: power in each channel, > 0. Any number of sources.
     Returns complex (source, channel, bin, frame).
     """
@@ -568,7 +568,8 @@ def sdr_of_stand_in(sources, decibels, rounds, softmask=False):
 #
 # - 1 point: the setting can be repeated: songs and seconds, sizes of the STFT, how the magnitudes were disturbed; only errors, rounds and channels vary.
 # - 2 points: the table, in stereo and in mono, with plausible numbers and more than one song, or a remark that one song is not evidence.
-# - 2 points: a right reading with a reason. Expected: nearly all of the gain comes from sharing. Estimates that need not add up to the mixture keep every error, and the largest errors
+# - 2 points: a right reading with a reason. Expected: at 6 and 12 dB nearly all of the gain comes from sharing; at 0 dB, where there is nothing to mend,
+#   it comes from EM's squaring of the shares. Estimates that need not add up to the mixture keep every error, and the largest errors
 #   dominate; sharing limits each mask to 1. Mono shows what place adds: there a round of EM is nothing but sharing by power instead of magnitude. That helps
 #   where the magnitudes are right (the louder source gets more, as in a Wiener filter) and hurts a little where they are wrong (a wrong winner takes more). In stereo, EM
 #   is ahead of plain sharing at every error; the extra over mono is some tenths of a decibel. One round is best; each further round sharpens its own guess and loses.
