@@ -3,8 +3,8 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/NAME/blob/main/chapters/02_classic_separation.ipynb)
 #
-# Chapter 1 ended with masks that were computed from the answer. Now we guess them from the mixture alone, without any
-# training, as the field did for decades: from the *shape* of a sound (a line or a stroke), from its *repetition*, and from
+# Chapter 1 ended with masks that were computed from the answer. Now we guess them from the mixture alone, without
+# training a network, as the field did for decades: from the *shape* of a sound (a line or a stroke), from its *repetition*, and from
 # the idea that a song is made of *few building blocks*. These methods are short enough to understand completely, some
 # are still in daily use, and together they set the bar that a learned separator has to clear.
 #
@@ -16,7 +16,7 @@
 #
 # **You need** chapter 1: STFT, masks, SDR. Gradients of simple functions.
 #
-# **Time** <!-- minutes 02_classic_separation -->1.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 02_classic_separation -->2 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
 
 # %% [markdown]
 # ## 2.0 Set up
@@ -49,8 +49,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.decomposition import non_negative_factorization
 from course_lib.data import STEMS, open_tracks, recording
-from course_lib.notebook import (listen, mean_interval, plot_masks, plot_scores, plot_spectrogram,
-                                 progress, show, show_table)
+from course_lib.notebook import (listen, plot_masks, plot_scores, plot_spectrogram, progress, show,
+                                 show_table)
 from course_lib.published import measured
 from course_lib.spectral import amplitude_to_db, framewise_sdr, ideal_ratio_mask
 
@@ -205,7 +205,8 @@ assert abs(float(soft_mask(torch.tensor([1e-30]), torch.tensor([3e-30]))) - 0.1)
 #
 # $$ M_H = \frac{H^p}{H^p + (\beta Q)^p}, \qquad M_Q = \frac{Q^p}{Q^p + (\beta H)^p}, \qquad M_R = 1 - M_H - M_Q. \tag{2.4} $$
 #
-# With $\beta = 1$ nothing is left over; with more, a *residual* $M_R$ takes what is undecided.
+# With $\beta = 1$ and a finite $p$ nothing is left over; with more, a *residual* $M_R$ takes what is undecided. (The paper's masks are all or
+# nothing, $p \to \infty$; the soft form is librosa's.)
 
 # %%
 #| export
@@ -263,8 +264,10 @@ listen(harmonic[:1, :4 * rate], rate, "harmonic part")
 listen(percussive[:1, :4 * rate], rate, "percussive part")
 
 # %% [markdown]
-# The three masks with a margin of 2. Lines and strokes stand out where one is clearly stronger. But look at the residual: **most points
-# of real music are neither**, and a mask without a margin decides about them all the same.
+# The three masks with a margin of 2. Lines and strokes stand out where one is clearly stronger. But look at the
+# residual: a point with $H = Q$ gets 0.6 of it, its largest value here, and **much of the area is that undecided**, though a far smaller part of the energy; a mask
+# without a margin decides about it all the same. The first two masks also show the opposite pattern: in a valley between two lines the
+# neighbours in frequency are louder ($Q > H$), and in a pause those in time ($H > Q$).
 
 # %%
 M_H, M_Q = hpss(X, margin=2.0, mask=True)
@@ -274,7 +277,14 @@ figure = plot_masks({"harmonic": M_H[detail], "percussive": M_Q[detail],
                     rate, axis="linear", top=4000, columns=3)
 show(figure, "Masks with margin 2: lines, strokes, and what is neither.",
      "Three panels up to 4 kHz. Left, bright horizontal lines along the notes; middle, bright "
-     "patches, tall where attacks are; right, a medium grey nearly everywhere.")
+     "patches, tall where attacks are; right, a medium grey nearly everywhere. The first two also "
+     "show fainter bars in the opposite direction.")
+residual = 1 - M_H - M_Q
+undecided = residual > 0.5
+energy = X.abs().pow(2)
+print(f"more than half is residual at {undecided.float().mean():.0%} of the points, with "
+      f"{energy[undecided].sum() / energy.sum():.0%} of the energy")
+assert 0.59 < residual.max() < 0.601
 
 # %% [markdown]
 # What does the margin buy? On band songs, whose stems are known, we ask two things for several margins: which share of the percussive part's
@@ -309,8 +319,8 @@ assert purities[0] < purities[1] < purities[2]
 assert residuals[0] < 1e-6 < residuals[1] < residuals[2]
 
 # %% [markdown]
-# A larger margin leaves a larger heap of undecided sound. What is left as percussive is purer in the songs whose drums have attacks of their
-# own, as the paper says, and hardly so where the attacks of a synthetic bass coincide with the kick drum's. Which margin you want depends on what comes next: for a
+# A larger margin leaves a larger heap of undecided sound. What is left as percussive is purer on average, but not in
+# every song: clearly in some, hardly or not at all in others. Bass attacks that coincide with the kick drum are a likely reason. Which margin you want depends on what comes next: for a
 # remix 1, where everything adds up; to *find* drum hits, a large one.
 
 # %% [markdown]
@@ -470,7 +480,8 @@ print(f"period {period * hop_seconds:.2f} s; a bar lasts {bar:.2f} s, a beat {ba
 assert abs(period * hop_seconds / (bar / 2) - round(period * hop_seconds / (bar / 2))) < 0.05
 
 # %% [markdown]
-# The method hears half bars here, which is a period of this groove: every second one of its multiples is a bar. (We leave out periods
+# The tallest peak of the figure lies at seven beats, but candidates end at a quarter of the
+# excerpt, so that a period comes often enough to be compared. The method hears half bars here, which is a period of this groove: every second one of its multiples is a bar. (We leave out periods
 # under 0.8 s: single beats repeat as well, but a background learned from them would hold the drums alone.)
 
 # %% [markdown]
@@ -482,7 +493,8 @@ assert abs(period * hop_seconds / (bar / 2) - round(period * hop_seconds / (bar 
 #
 # $$ S[k, m] = \operatorname{median}_{r}\, V[k, m + r p]. \tag{2.6} $$
 #
-# The background can't be louder than the mixture, so where the model is, we cap it, and make a mask of the ratio:
+# If magnitudes simply added up, the background couldn't be louder than the mixture. Phases break this at single points, where two sounds
+# cancel, but as a model it serves. So where the model is louder we cap it, and make a mask of the ratio:
 #
 # $$ M[k, m + r p] = \frac{\min(S[k, m],\; V[k, m + r p])}{V[k, m + r p]}. \tag{2.7} $$
 #
@@ -493,7 +505,8 @@ sung = torch.tensor([3., 1., 7., 1., 3., 1.])
 segments = sung.view(3, 2)  # (repetition, frame of the period)
 model = segments.median(0).values
 print("model", model.tolist())
-print("mask ", (torch.minimum(model, segments) / segments).flatten().round(decimals=2).tolist())
+mask = (torch.minimum(model, segments) / segments).flatten()         # (frame,)
+print("mask ", [round(value, 2) for value in mask.tolist()])
 
 # %% [markdown]
 # The mask keeps 3/7 of the third frame and everything else: just the background. In general the last segment is
@@ -558,10 +571,10 @@ repet = istft(foreground(G, repet_mask(G.abs(), period), groove.rate),
               length=groove_sources.shape[-1])
 listen(groove_sources.sum(0)[:1, :4 * groove.rate], groove.rate, f"{groove.name}: the mixture")
 listen(repet[:1, :4 * groove.rate], groove.rate, "REPET: what does not repeat")
-repet_gain = float(sdr(repet, groove_sources[3]) - sdr(groove_sources.sum(0), groove_sources[3]))
-print(f"vocals: {sdr(repet, groove_sources[3]):.1f} dB, {repet_gain:.1f} dB better than the "
-      "mixture")
-assert repet_gain > 3
+repet_sdr = float(sdr(repet, groove_sources[3]))
+print(f"vocals: {repet_sdr:.1f} dB; silence gets 0.0, the mixture "
+      f"{float(sdr(groove_sources.sum(0), groove_sources[3])):.1f}")
+assert repet_sdr > 2
 
 # %% [markdown]
 # The voice has come forward. What also sounds through is what the band varies: fills, chord changes. For REPET they are "not repeated"
@@ -641,14 +654,15 @@ graph = librosa.segment.recurrence_matrix(V.numpy(), k=20, width=40, metric="cos
 theirs = librosa.decompose.nn_filter(V.numpy(), rec=graph, aggregate=np.median)
 ours = repet_sim_mask(V, 20, 40) * V
 assert (ours - torch.minimum(torch.from_numpy(theirs), V)).abs().max() < 1e-5 * V.max()
-assert torch.allclose(similarity_matrix(tiny), unit.T @ unit)
+by_hand = torch.tensor([[1, 1, 0.8], [1, 1, 0.8], [0.8, 0.8, 1]])
+assert torch.allclose(similarity_matrix(tiny), by_hand)
 
 # %% [markdown]
 # (We built its graph with `mode="distance"`: in `nn_filter`'s default mode, librosa 0.11 keeps the first of the candidates in time and not the
 # nearest.)
 #
 # When is it better than REPET? Take a background of eight different frames that come in random order, so without a period, and a
-# voice that never says the same thing twice. (Make it louder, and REPET-SIM gets worse: the voice then decides which frames look alike.)
+# voice that never says the same thing twice. Then the same with the voice four times as loud: now the voice decides which frames look alike.
 
 # %%
 chords = torch.rand(60, 8, generator=P.generator) ** 4                # (bin, chord)
@@ -657,23 +671,28 @@ background = chords[:, order]                                         # (bin, fr
 voice = 2 * (torch.rand(60, 240, generator=P.generator) > 0.97).float()
 both = background + voice                                            # (bin, frame)
 
-def error_of(mask):
+def error_of(mask, mixture=both):
     """Energy of what the mask gets wrong of the background, relative to it."""
-    return float(((mask * both - background) ** 2).sum() / (background ** 2).sum())
+    return float(((mask * mixture - background) ** 2).sum() / (background ** 2).sum())
 
 left_over = {"REPET, its best period": min(error_of(repet_mask(both, p)) for p in range(2, 80)),
              "REPET-SIM": error_of(repet_sim_mask(both, 20))}
 print({name: f"{error:.0%} error" for name, error in left_over.items()})
 assert left_over["REPET-SIM"] < 0.2 * left_over["REPET, its best period"]
+loud = background + 4 * voice
+loud_repet = min(error_of(repet_mask(loud, p), loud) for p in range(2, 80))
+loud_sim = error_of(repet_sim_mask(loud, 20), loud)
+print(f"voice four times as loud: REPET {loud_repet:.0%}, REPET-SIM {loud_sim:.0%} error")
+assert loud_sim > loud_repet
 
 # %% [markdown]
 # On the groove, which does have a period, it is the other way round. The matrix shows what REPET-SIM has to choose from: bright patches off the
-# diagonal. But its frames are matched with the voice still in them, as we saw above for a loud voice, while REPET's period comes from the whole song.
+# diagonal. A likely reason: its frames are matched with the voice still in them, as we saw above for a loud voice, while REPET's period comes from the whole song.
 
 # %%
 sim_mask = repet_sim_mask(G.abs(), 20, round(1 / hop_seconds))
 repet_sim = istft(foreground(G, sim_mask, groove.rate), length=groove_sources.shape[-1])
-figure, axis = plt.subplots(figsize=(4.6, 3.8))
+figure, axis = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
 seconds = G.shape[-1] * hop_seconds
 picture = axis.imshow(similarity_matrix(G.abs()[..., ::3]), origin="lower", cmap="magma",
                       extent=(0, seconds, 0, seconds))
@@ -888,9 +907,9 @@ for kind, name in (("euclidean", "frobenius"), ("kl", "kullback-leibler"),
 
 # %%
 trumpet, rate_t = recording("trumpet", seconds=3.2, mono=True)
-T = stft(trumpet)[0]                                                  # (bin, frame)
-curves = {kind: nmf(T.abs(), 8, kind, 60, torch.Generator().manual_seed(0))[2] for kind in BETA}
-V_power = T.abs() ** 2 + 1e-4
+Z = stft(trumpet)[0]                                                  # (bin, frame)
+curves = {kind: nmf(Z.abs(), 8, kind, 60, torch.Generator().manual_seed(0))[2] for kind in BETA}
+V_power = Z.abs() ** 2 + 1e-4
 
 def itakura_saito_losses(power, steps=60):
     """Divergence after each step with the update's ratio to a power: (steps,)."""
@@ -915,8 +934,10 @@ for kind, losses in curves.items():
     axes[0].plot(losses / losses[0], label=kind)
 axes[0].set(xlabel="iteration", ylabel="divergence / start", yscale="log"); axes[0].legend()
 for losses, label in ((half_step, "square root (proven)"), (full_step, "full step")):
-    axes[1].plot(losses / len(V_power) / V_power.shape[1], label=label)
+    steps = range(1, len(losses) + 1)
+    axes[1].plot(steps, losses / len(V_power) / V_power.shape[1], label=label)
 axes[1].set(xlabel="iteration", ylabel="IS divergence per point", yscale="log"); axes[1].legend()
+axes[1].set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
 show(figure, "Left, the three divergences fall at every step. Right, Itakura-Saito with and "
              "without the square root.",
      "Two panels of falling curves; on the right the full step falls faster than the square root.")
@@ -932,7 +953,7 @@ assert full_step[20] < half_step[20]
 # compare the rows with the phrase that you hear.
 
 # %%
-W, H, _ = nmf(T.abs(), 8, "kl", 100, torch.Generator().manual_seed(0))
+W, H, _ = nmf(Z.abs(), 8, "kl", 100, torch.Generator().manual_seed(0))
 W, H = W / W.sum(0), H * W.sum(0)[:, None]  # every spectrum sums to one, H has the level
 # sort by the middle of their time
 by_entry = (H * torch.arange(H.shape[1])).sum(1).div(H.sum(1)).argsort()
@@ -950,7 +971,7 @@ listen(trumpet, rate_t, "the trumpet")
 
 # %% [markdown]
 # Are they notes? We estimate the pitch of each spectrum as the fundamental whose harmonics hold the most of it, and ask an independent
-# pitch tracker, pYIN in librosa, which note sounds in each frame. Where one component dominates, do they agree within a semitone?
+# pitch tracker, pYIN in librosa, which note sounds in each frame. (Notes are counted in semitones as MIDI does: 69 is A4, 440 Hz; 12 are an octave.) Where one component dominates, do they agree within a semitone?
 
 # %%
 def pitch_of(spectrum, candidates, rate, n_fft=2048):
@@ -1003,7 +1024,7 @@ def component_masks(W: Tensor, H: Tensor) -> Tensor:
 masks = component_masks(W, H)                                         # (component, bin, frame)
 assert torch.allclose(masks.sum(0), torch.ones_like(masks[0]), atol=1e-5)
 for r in (H.sum(1).argsort(descending=True)[:2]).tolist():
-    listen(istft(masks[r] * T, length=trumpet.shape[-1]), rate_t,
+    listen(istft(masks[r] * Z, length=trumpet.shape[-1]), rate_t,
            f"component {r}, note {pitches[r]:.0f}")
 
 # %% [markdown]
@@ -1014,7 +1035,8 @@ for r in (H.sum(1).argsort(descending=True)[:2]).tolist():
 # What could we look at? Three numbers for each component:
 #
 # - how *high* its spectrum lies: the centre of mass, in octaves,
-# - how *flat* it is: the geometric over the arithmetic mean of its bins, near 1 for noise and far below for a ladder of harmonics,
+# - how *flat* it is: the geometric over the arithmetic mean of its bins, near 1 for noise and far below for a ladder of harmonics, of which we take
+#   $\log_{10}$: 0 when flat,
 # - how *sudden* its activation is: the share that arrives in jumps upwards, $\sum_m \max(0, h[m] - h[m-1]) / \sum_m h[m]$.
 #
 # By hand for the last: an activation of 0, 4, 0, 0 gives 4/4 = 1; 1, 1, 1, 1 gives 0.
@@ -1101,7 +1123,11 @@ assert (kinds[:3] == kinds[0]).all() and (kinds[3:] == kinds[3]).all() and kinds
 # %% [markdown]
 # Now a real test of the idea, on the band song of section 2.3. We factorise the mixture into 24 components and group them twice: by their
 # features, blindly, and, cheating, each by the stem that it helps most. If the second is good and the first is
-# not, it isn't the components' fault.
+# not, the grouping is at fault; the ideal mask beside them shows what the components themselves cost.
+#
+# How much does component $r$ help stem $j$? Its share of the mixture is $M_r X$. Given to the stem, it lowers the energy of the stem's error by
+# $|S_j|^2 - |S_j - M_r X|^2 = 2 M_r \operatorname{Re}(S_j X^*) - M_r^2 |X|^2$, summed over all points; the stem with the largest sum gets it. ($V^2$ is the
+# mean over two channels, hence the second 2 in the code.)
 
 # %%
 S = stft(sources, 2048, 1024)  # (source, channel, bin, frame)
@@ -1133,16 +1159,21 @@ def best_naming(scores):
     return max(namings, key=lambda named: float(named.mean()))
 
 blind, told = best_naming(group_scores(by_features)), group_scores(by_truth).diagonal()
+quarter = sdr(sources.sum(0).expand_as(sources) / 4, sources)         # (source,)
+ideal = sdr(istft(apply_mask(ideal_ratio_mask(S), mix), 2048, 1024, sources.shape[-1]), sources)
 show_table([[name, *(f"{value:.1f}" for value in [*scores, scores.mean()])]
-            for name, scores in (("by features, named by the truth", blind),
-                                 ("by the truth", told))],
+            for name, scores in (("a quarter of the mixture", quarter),
+                                 ("by features, named by the truth", blind),
+                                 ("by the truth", told), ("ideal ratio mask", ideal))],
            ["24 components, SDR in dB", *STEMS, "mean"],
            caption="One band song, 6 s, whole-excerpt SDR.")
-assert told.mean() > blind.mean() + 1.5
+assert told.mean() > blind.mean() + 1.5 and ideal.mean() > told.mean() + 3
+assert abs(blind.mean() - quarter.mean()) < 1
 
 # %% [markdown]
-# **The components are good; knowing whose they are is the hard part.** That is the place where learning will come in: a network has heard
-# many basses. (The score by truth is an oracle, like the ideal masks.)
+# **Grouped blindly, the components are worth no more than a quarter of the mixture; grouped by the truth, much more.** Knowing whose a component
+# is, is a place where learning will come in: a network has heard many basses. But the ideal mask stays far above: 24 fixed spectra are a
+# limit too. (The score by truth is an oracle, like the ideal mask.)
 
 # %% [markdown]
 # ## 2.11 Four stems by rules
@@ -1256,12 +1287,15 @@ assert torch.allclose(centre_share(stereo)[0], torch.tensor([1.0, 0.0, 0.5]))
 # percussive to be drums, less so in the highest octaves, and very little in the lowest, where a kick drum is as long as its filter.
 # A voice is what doesn't repeat and isn't a stroke.
 #
+# By hand, for a point with $q = 1$ (a stroke, $Q = 2.7\,H$): in the middle, where no bracket counts, $z = 1.4 - 2.8 = -1.4$ and the mask of the
+# drums is $\sigma(-1.4) = 0.2$. Far below 180 Hz it is $z = -1.4 + 4.3 = 2.9$, and $\sigma(2.9) = 0.95$: the same stroke is taken for a kick drum.
+#
 # Two more ideas. The bass stands in the middle: what the channels do *not* share, their difference, has no bass. And who is unsure should say so:
 # **nine hundredths of every mask are replaced by an even share**, a quarter for each stem. A wrong decision at full level costs four times the error energy
 # of one at half level.
 #
-# The constants come from a search on 20 *training* songs of the band, checked on its 12 validation songs (`benchmarks/classic_constants.py`
-# repeats it). So this method has seen references, of other songs, for its fourteen numbers; the others have seen none. A network does the same with millions of numbers.
+# The fourteen constants were fitted with the help of the band's *training* songs. So this method has used references, of other songs; the constants of the
+# other methods were set by hand. A network does the same with millions of numbers.
 
 # %%
 #| export
@@ -1302,6 +1336,33 @@ def evidence_masks(evidence: dict[str, Tensor], frequencies: Tensor, c: dict = E
     middle = stem_masks(drums, voice, frequencies, c["low"])
     side = stem_masks(drums, voice, frequencies, bass_edge=1e-3)      # no bass
     return torch.stack([middle, side], 1)
+
+# %% [markdown]
+# How well are they determined? `benchmarks/classic_constants.py` searches anew, by gradient descent on 20 training songs, and writes down what it found
+# beside what we ship. (No log was kept of the search that gave the shipped ones.)
+
+# %%
+found, shipped = measured("classic_constants")
+choices = {"searched anew": found, "shipped": shipped}
+show_table([[name, *(float(row[c]) for c in ("train_db", "valid_db", "drums_slope", "drums_high", "high"))]
+            for name, row in choices.items()],
+           ["constants", "train, dB", "validation, dB", "slope of q", "weight of [f > high]", "high (Hz)"],
+           digits={"train, dB": 2, "validation, dB": 2, "slope of q": 1, "weight of [f > high]": 1, "high (Hz)": 0},
+           caption=f"SDR of spectrograms, {found['train_songs']} and {found['valid_songs']} songs, 10 s each.")
+assert abs(float(found["valid_db"]) - float(shipped["valid_db"])) < 0.05
+assert all(math.isclose(float(shipped[name]), value, rel_tol=1e-3) for name, value in EVIDENCE.items())
+
+# %% [markdown]
+# Other values, one of them very different, and the same score: the bracket for the highest octaves hardly matters. Where two settings are equally good on songs
+# that neither has seen, don't read a meaning into each number.
+#
+# The stroke from above at 20 and at 700 Hz, with the smooth steps themselves:
+
+# %%
+low_step = 1 - above(torch.tensor([20.0, 700.0]), EVIDENCE["low"])[:, 0]
+z = EVIDENCE["drums_slope"] + EVIDENCE["drums_start"] + EVIDENCE["drums_low"] * low_step
+print("drums:", [round(value, 2) for value in torch.sigmoid(z).tolist()])
+assert torch.allclose(torch.sigmoid(z), torch.tensor([0.95, 0.21]), atol=0.01)
 
 # %% [markdown]
 # The components of NMF take part too. Blindly grouped into four, the groups need names, by rules again: the most sudden and flat group is
@@ -1393,7 +1454,7 @@ def _method_masks(X: Tensor, frequencies: Tensor, hop_seconds: float, method: st
 # Every method must return the mixture when its estimates are added up, and must survive silence and a signal of a few samples.
 
 # %%
-probe = sources.sum(0)[:, :3 * track.rate]
+probe = sources.sum(0)                                               # long enough for REPET
 for method in METHODS:
     assert torch.allclose(separate_unsupervised(probe, track.rate, method).sum(0), probe, atol=1e-5)
     for odd in (torch.zeros(2, 5000), torch.rand(1, 50, generator=P.generator)):
@@ -1422,7 +1483,7 @@ def song_scores(track):
 scores = torch.stack([song_scores(track) for track in progress(tracks, "methods")])
 titles = ("a quarter of the mixture", "HPSS and rules", "REPET and rules", "REPET-SIM and rules",
           "NMF, clustered",
-          "all the evidence", "ideal ratio mask")
+          "all the evidence (fitted)", "ideal ratio mask")
 
 # %% [markdown]
 # As a picture, with 95% intervals of the mean over songs:
@@ -1431,7 +1492,7 @@ titles = ("a quarter of the mixture", "HPSS and rules", "REPET and rules", "REPE
 by_method = {title: scores[:, i] for i, title in enumerate(titles)}
 bounds = {title: by_method.pop(title) for title in (titles[0], titles[-1])}
 axis = plot_scores(by_method, STEMS, bounds, centre="mean")
-show(axis, f"Blind separation of {len(tracks)} band songs, mean of the songs' medians with 95% "
+show(axis, f"Separation by rules of {len(tracks)} band songs, mean of the songs' medians with 95% "
            "intervals.",
      "Dots per stem between two grey lines. Most lie within two decibels of the lower one, a "
      "quarter "
@@ -1463,15 +1524,19 @@ show_table([[title, *(f"{stored(name, 'whole_song', stem)[0]:.1f}" for stem in S
                    "mean.")
 
 # %% [markdown]
-# Read it from below again. The evidence adds up: together the rules beat each alone, by the margin that the table shows.
+# Read it from below again. On average all the evidence is ahead, but look closer: REPET alone is better on *other*, the intervals of the two means
+# overlap, and part of the lead may come from the constants, which only this method has fitted. Clustered NMF is worse than a quarter of the
+# mixture: a wrong group costs more than no decision.
 # And yet the best of them covers only a part of the way from a quarter of the mixture to the ideal mask, which is a mask too.
 # The masks are there; **the knowledge which one to choose is missing.**
 
 # %%
 whole = {name: stored(name, "whole_song", "mean")[0] for name in names}
 covered = (whole["evidence"] - whole["mixture"]) / (whole["ideal ratio mask"] - whole["mixture"])
-print(f"the best blind method covers {covered:.0%} of the way to the ideal ratio mask")
+print(f"the best method covers {covered:.0%} of the way to the ideal ratio mask")
 assert sorted(whole, key=whole.get)[-2:] == ["evidence", "ideal ratio mask"]
+assert stored("repet_rules", "whole_song", "other")[0] > stored("evidence", "whole_song", "other")[0]
+assert whole["nmf_clusters"] < whole["mixture"]
 assert 0.1 < covered < 0.5
 
 # %% [markdown]
@@ -1575,7 +1640,8 @@ drums_score = {name: stored(name, "whole_song", "drums")[0] for name in names}
 drums_gain = drums_score["hpss_rules"] - drums_score["mixture"]
 never_rises = all(bool((curves[kind].diff() <= 1e-5 * curves[kind][:-1]).all())
                   for kind in ("euclidean", "kl"))
-root_never_rises = bool((half_step.diff() <= 1e-5 * half_step[:-1]).all())
+root_losses = curves["itakura-saito"]                                # with the square root
+root_never_rises = bool((root_losses.diff() <= 1e-5 * root_losses[:-1]).all())
 scale_ratio = float(beta_divergence(1000 * V_power, 1000 * V_power.mean() + 0 * V_power,
                                     "itakura-saito")
                     / beta_divergence(V_power, V_power.mean() + 0 * V_power, "itakura-saito"))
@@ -1583,21 +1649,21 @@ irregular = left_over["REPET-SIM"] / left_over["REPET, its best period"]
 
 # %%
 claims = [
-    ["Two median filters tell drums from the rest", "FitzGerald 2010", "2.12",
+    ["Two median filters tell drums from the rest", "FitzGerald 2010", "2.12", "by ear",
      f"drums {drums_gain:+.1f} dB over mixture/4",
      verdict(trend=drums_gain > 0)],
-    ["With long frames, voices turn percussive", "FitzGerald & Gainza 2010", "2.3",
+    ["With long frames, voices turn percussive", "FitzGerald & Gainza 2010", "2.3", "by ear",
      f"{vocal_share[0]:.0%} to {vocal_share[-1]:.0%} (1 song)",
      verdict(trend=vocal_share[-1] > vocal_share[0])],
-    ["A larger margin: purer parts, larger residual", "Driedger et al. 2014", "2.3",
+    ["A larger margin: purer parts, larger residual", "Driedger et al. 2014", "2.3", "by ear",
      f"purity {purities[0]:.0%} to {purities[-1]:.0%}, residual {residuals[-1]:.0%} "
      f"({len(spectra)} "
      "songs)",
      verdict(trend=purities[-1] > purities[0] and residuals[-1] > residuals[0])],
-    ["What doesn't repeat with the period is the voice", "Rafii & Pardo 2013", "2.5",
-     f"vocals {repet_gain:+.1f} dB (1 song)",
-     verdict(trend=repet_gain > 0)],
-    ["Similar frames replace the period where there is none", "Rafii & Pardo 2012", "2.6",
+    ["What doesn't repeat with the period is the voice", "Rafii & Pardo 2013", "2.5", "not comparable",
+     f"vocals {repet_sdr:.1f} dB, silence 0 (1 song)",
+     verdict(trend=repet_sdr > 0)],
+    ["Similar frames replace the period where there is none", "Rafii & Pardo 2012", "2.6", "not comparable",
      f"error {irregular:.0%} of REPET's (made example)", verdict(trend=irregular < 1)],
 ]
 
@@ -1606,27 +1672,27 @@ claims = [
 
 # %%
 claims += [
-    ["Multiplicative updates never raise EU and KL", "Lee & Seung 2001", "2.9",
+    ["Multiplicative updates never raise EU and KL", "Lee & Seung 2001", "2.9", "theorem",
      "no rise in 60 steps" if never_rises else "rises",
      verdict(exact=never_rises)],
-    ["Nor IS, with the square root", "Févotte & Idier 2011", "2.9",
+    ["Nor IS, with the square root", "Févotte & Idier 2011", "2.9", "theorem",
      "no rise in 60 steps" if root_never_rises else "rises",
      verdict(exact=root_never_rises)],
-    ["In practice nor IS with the full step", "Févotte et al. 2009", "2.9",
+    ["In practice nor IS with the full step", "Févotte et al. 2009", "2.9", "observed",
      f"{rises} rises in 59 steps", verdict(trend=rises == 0)],
-    ["IS does not see scale", "Févotte et al. 2009", "2.8",
+    ["IS does not see scale", "Févotte et al. 2009", "2.8", "theorem",
      f"ratio {scale_ratio:.3f} at 1000 times the level",
      verdict(exact=abs(scale_ratio - 1) < 1e-3)],
-    ["REPET and REPET-SIM take voices out of records", "Rafii & Pardo 2012, 2013", "2.5, 2.6",
+    ["REPET and REPET-SIM take voices out of records", "Rafii & Pardo 2012, 2013", "2.5, 2.6", "not comparable",
      f"band: {stored('repet_rules', 'whole_song', 'vocals')[0]:.1f} and "
      f"{stored('repet_sim_rules', 'whole_song', 'vocals')[0]:.1f} dB",
      "needs real data"],
 ]
-show_table(claims, ["claim", "source", "section", "ours", "verdict"])
+show_table(claims, ["claim", "source", "section", "paper", "ours", "verdict"])
 
 # %% [markdown]
 # Where the band is kinder than records: its tempo is exact and its samples are the same in every bar, so REPET finds more here than it would in a live
-# recording. Where it is harder: its drums share the low end with the bass bin by bin, which keeps every method's bass and drums low.
+# recording. Where it is harder: drums and bass share the low bins. Bass is the lowest stem of the evidence and of the ideal mask.
 
 # %% [markdown]
 # ## 2.16 Exercises

@@ -72,8 +72,8 @@ def si_sdr(estimates: Tensor, references: Tensor) -> Tensor:
     """Scale-invariant SDR in dB over the last axis (eq. 3.2).
 
     Any factor on the estimate, also a negative one, is forgiven. estimates, references: (..., time),
-    floats of one shape. Returns (...); NaN where either is silent. The mean is not removed: do it before where a constant offset should not count.
-    ValueError as in `snr`. Source: Le Roux et al. 2019; chapter 3, section 3.3.
+    floats of one shape. Returns (...); NaN where either is silent. The mean is not removed: do it
+    before where a constant offset should not count. ValueError as in `snr`. Source: Le Roux et al. 2019; chapter 3, section 3.3.
     """
     _check_pair(estimates, references)
     target = _gain(estimates, references) * references
@@ -348,7 +348,8 @@ def bss_eval(references: Tensor, estimates: Tensor, rate: float, seconds: float 
     sources, channels, time = references.shape
     length = min(round(rate * seconds), time)
     if length < 1 or taps < 1:
-        raise ValueError(f"rate {rate}, seconds {seconds}, taps {taps}: expected a frame and a filter of 1 sample or more")
+        raise ValueError(f"rate {rate}, seconds {seconds}, taps {taps}: expected a frame and a filter of "
+                         "1 sample or more")
     x, y = references.flatten(0, 1), estimates.flatten(0, 1)     # (source, channel, time) -> (source * channel, time)
     R, D = lagged_products(x, torch.cat([x, y]), taps).split(len(x), -1)
     own = [slice(j * channels, (j + 1) * channels) for j in range(sources)]
@@ -399,7 +400,7 @@ def distortion_anchor(target: Tensor, rate: float, generator: torch.Generator, t
         raise ValueError(f"holes is {holes}; expected a share from 0 to 1")
     S = stft(target)                                                    # (..., bin, frame)
     kept = torch.rand(S.shape, generator=generator) >= holes
-    below = torch.arange(S.shape[-2]) * rate / 2048 <= top              # (bin,)
+    below = torch.linspace(0, rate / 2, S.shape[-2]) <= top             # (bin,)
     return istft(S * (kept & below[:, None]).to(S.device), length=target.shape[-1])
 
 
