@@ -6,7 +6,7 @@ The loop is in `loop`, what it leaves on disk in `checkpoints`, learning-rate sc
 and their cards in `weights`, what `course train CONFIG` does in `command`.
 """
 
-from course_lib.training.loop import History, fit, process_batches
+from course_lib.training.loop import History, end_processes, fit, process_batches
 from course_lib.training.weights import load_weights, read_card, save_weights
 
-__all__ = ["History", "fit", "load_weights", "process_batches", "read_card", "save_weights"]
+__all__ = ["History", "end_processes", "fit", "load_weights", "process_batches", "read_card", "save_weights"]

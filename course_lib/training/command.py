@@ -34,7 +34,7 @@ from course_lib.data.augmentation import Augmentation
 from course_lib.data.loaders import RandomChunks, Remix
 from course_lib.paths import data_dir, repository_root
 from course_lib.training.checkpoints import RunFolder
-from course_lib.training.loop import History, by_main_process, fit, process_batches
+from course_lib.training.loop import History, by_main_process, end_processes, fit, process_batches
 from course_lib.training.schedules import SCHEDULES
 from course_lib.training.weights import read_card, save_weights
 
@@ -97,6 +97,7 @@ def main(arguments: argparse.Namespace) -> int:
         if trial and not arguments.no_keep and "keep" in config:
             print(f"a trial, not kept: this is not the {config['name']} that comes with the course. To keep its weights, "
                   "write it to a file with another name in it")
+    end_processes(accelerator)
     return 0
 
 

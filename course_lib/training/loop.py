@@ -9,6 +9,7 @@ is, and it gets its name in one step that can't be interrupted halfway (`course_
 """
 
 import contextlib
+import gc
 import math
 import random
 import time
@@ -118,6 +119,7 @@ def fit(model: nn.Module, step: Step, batches: Callable[[int], Iterable[Tensor]]
     Raises ValueError for settings that don't fit, for a folder whose run had others (only `steps` may grow), and where
     the batches run out; FloatingPointError where the loss or a gradient is NaN or infinite, before the weights change.
     Where only the main process can fail (validation, files), the others raise as well, a ValueError or a RuntimeError.
+    A script that several processes run ends with `end_processes(accelerator)`.
     Source: moving average: Polyak and Juditsky 1992; mixed precision: Micikevicius et al. 2018; chapter 4.
     """
     _check(steps, validate, validate_every, monitor, patience, ema_decay, clip, precision, accumulate, checkpoint_every)
@@ -395,6 +397,20 @@ def by_main_process(accelerator: Accelerator, action: Callable[[], object]) -> o
     if said is not None:
         raise ValueError(said.partition(": ")[2]) if is_value_error else RuntimeError(f"in the main process: {said}")
     return result
+
+
+def end_processes(accelerator: Accelerator) -> None:
+    """Leave the process group, as the last thing a script of several processes does; alone, it changes nothing.
+
+    Python must not shut down while a thread of the group still lets go of a tensor: such a process is aborted now and
+    then (SIGABRT, "terminate called without an active exception"), though its work is done. So all wait for a last
+    exchange that holds no tensor, and collecting the garbage gives the threads the time to drop what came before it.
+    Source: https://github.com/pytorch/pytorch/issues/190489.
+    """
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()                 # the store is the main process's: nobody may need it any more
+        gc.collect()
+        accelerator.end_training()
 
 
 def _precision(asked: str | None, accelerator: Accelerator) -> str:

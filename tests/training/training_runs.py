@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from course_lib.data import Remix, open_tracks
-from course_lib.training import fit, process_batches
+from course_lib.training import end_processes, fit, process_batches
 from course_lib.training.schedules import cosine
 
 # A server imports torch once and forks every run from itself: real processes, started in milliseconds.
@@ -197,4 +197,4 @@ if __name__ == "__main__":                                 # `torchrun training_
         except Exception as error:                         # a test reads what each process met
             said = f"{type(error).__name__}: {error}"
         (out / f"{name}_{accelerator.process_index}.json").write_text(json.dumps(said))
-    accelerator.end_training()
+    end_processes(accelerator)
