@@ -11,13 +11,13 @@
 # **You will be able to**
 # - write the losses of music separation in time, in frequency and on masks, and check them against other libraries,
 # - read a loss by its gradient: which sample, which point, which song does it push hardest?
-# - say why losses on masks do badly, why logarithms help, and what a scale-invariant loss leaves open,
+# - say what losses on masks forget, what a logarithm does to a gradient, and what a scale-invariant loss leaves open,
 # - build an adversarial and a deep feature loss, and judge a comparison of losses with care.
 #
-# **You need** chapter 1 (spectrograms and masks), gradients in PyTorch; chapter 4 explains the network that section
-# 5.11 trains.
+# **You need** chapter 1 (spectrograms and masks), chapter 3 (SDR and its intervals), gradients in PyTorch; chapter 4
+# explains the network that section 5.11 trains.
 #
-# **Time** <!-- minutes 05_losses -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 05_losses -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
 
 # %% [markdown]
 # ## 5.0 Set up
@@ -59,6 +59,7 @@ import matplotlib.pyplot as plt
 import torchmetrics.functional.audio as reference_metrics
 from course_lib.data import open_tracks, recording
 from course_lib.notebook import listen, mean_interval, show, show_table
+from course_lib.open_unmix import JointOpenUnmix
 from course_lib.published import measured, published
 from course_lib.spectral import amplitude_to_db, ideal_ratio_mask, istft
 
@@ -221,7 +222,8 @@ def sisdr_time(estimates: Tensor, references: Tensor) -> Tensor:
     """Minus the scale-invariant signal-to-distortion ratio in dB (eq. 5.4), of each channel, averaged.
 
     estimates, references: (batch, source, channel, time), else ValueError. Returns a scalar; finite
-    for silence, where it says nothing. Source: Le Roux et al. 2019; section 5.3.
+    for silence: a silent reference asks for a soft estimate, a silent estimate gets 0 dB and no
+    gradient. Source: Le Roux et al. 2019; section 5.3.
     """
     _check_pair(estimates, references, _TIME)
     target = _scale(estimates, references, (-1,)) * references
@@ -300,8 +302,9 @@ assert wrong_way.grad.isfinite().all() and math.isnan(torch.log10(torch.tensor(-
 #
 # In many chunks of a song somebody does not play. Then $\|s\|^2 = 0$, and (5.4) is $\log 0$. With `EPS` the loss stays
 # finite, but what does it say? For a silent reference, $\alpha s$ is zero whatever we do, and the loss is the level of
-# the estimate: be quiet, at a strength that does not depend on how loud you are. Value and gradient must be finite in
-# every case, or one silent bar ends a training.
+# the estimate in decibels: be quiet, and a decibel less is worth the same at every level, so that the gradient grows as
+# one over the amplitude. A silent *estimate* gets 0 dB and no gradient at all: from there SISDR can't lead out. Value and
+# gradient must be finite in every case, or one silent bar ends a training.
 
 # %%
 quiet, loud = torch.zeros(1, 1, 1, 4000), 0.1 * torch.randn(1, 1, 1, 4000, generator=P.generator)
@@ -310,6 +313,7 @@ for loss in (l1_time, l2_time, sisdr_time, sdsdr_time):
         assert loss(estimate, target).isfinite() and gradient(loss, estimate, target).isfinite().all()
 pushes = [gradient(sisdr_time, level * loud, quiet).norm() * level for level in (1.0, 0.01)]
 assert torch.allclose(pushes[0], pushes[1], rtol=0.05)
+assert gradient(sisdr_time, quiet, loud).norm() == 0
 
 # %% [markdown]
 # ## 5.4 Logarithms, and what they do to the gradient
@@ -354,13 +358,16 @@ zeros = torch.zeros(2, 1, 1, 100)
 wrong = torch.stack([torch.full((1, 1, 100), 0.1), torch.full((1, 1, 100), 0.001)])
 assert abs(logl1_time(wrong[:1], zeros[:1]) + 10) < 1e-4 and abs(logl2_time(wrong[:1], zeros[:1]) + 20) < 1e-4
 assert abs(logl1_time(wrong, zeros) - (-10 - 30) / 2) < 1e-3
-snr = reference_metrics.signal_noise_ratio(mixed_up, x).mean()
-level = 10 * torch.log10(x.square().mean(-1)).mean()
-assert abs(logl2_time(mixed_up[:, :, :1], x[:, :, :1]) - (level - snr)) < 0.2
+left, left_x = mixed_up[:, :, :1], x[:, :, :1]                         # one channel: (batch, source, 1, time)
+snr = reference_metrics.signal_noise_ratio(left, left_x).mean()
+level = 10 * torch.log10(left_x.square().mean(-1)).mean()
+assert abs(logl2_time(left, left_x) - (level - snr)) < 1e-3
 
 # %% [markdown]
 # That last check says that LOGL2 is the negative SNR up to the reference's own level, which no network can change. So
-# what does the logarithm change? Not the best estimate: where the error is zero, it is zero. It changes the gradient:
+# what does the logarithm change? Within one example it moves no minimum, as it only rises with the error. *Between*
+# examples it changes who is listened to (the three songs of section 5.2, as three examples: LOGL2 answers 0, not a third).
+# That is in the gradient:
 #
 # $$ \frac{\partial}{\partial \hat s}\, 10 \log_{10} E = \frac{10}{\ln 10} \cdot \frac1E \cdot \frac{\partial E}{\partial \hat s}. \tag{5.7} $$
 #
@@ -443,8 +450,8 @@ assert all(abs(ratio[name] - 1) < 0.1 for name in ("LOGL1", "LOGL2", "SISDR"))
 
 # %% [markdown]
 # Under L2 the soft bar might as well not be there; the logarithms (and SISDR, which is one) make both bars count the
-# same. That is compression, as in listening: what matters is how wrong you are *for this bar*. Drawn for one number,
-# the error $E$ of an example, the pushes look like this.
+# same. That is compression, as in listening: what matters is how wrong you are *for this bar*. Drawn for an example of a
+# single value, with the error $E = |\hat s - s|$, the pushes look like this.
 
 # %%
 E = torch.logspace(-3, 0, 100)
@@ -510,7 +517,8 @@ def psa(estimates: Tensor, references: Tensor, mixture: Tensor | None = None) ->
 
     estimates, references: complex (batch, source, channel, bin, frame), else ValueError. mixture:
     whose phase the estimates will carry, complex (batch, channel, bin, frame); default: the
-    estimates' own, which is the same where they are a mask times the mixture. Returns a scalar >= 0.
+    estimates' own, the same where they are a mask above 0 times the mixture. An estimate of exactly 0
+    has no phase and counts as right: give the mixture where that happens. Returns a scalar >= 0.
     Source: Erdogan et al. 2015; chapter 5, section 5.5.
     """
     _check_pair(estimates, references, _FREQ, complex_values=True)
@@ -530,6 +538,7 @@ print([round(value, 3) + 0.0 for value in targets])
 masked = torch.tensor([0.5, 0.2, 0.1]).reshape(1, 1, 1, 3, 1) * X_hand
 by_hand = sum((m - t) ** 2 for m, t in zip((0.5, 0.2, 0.1), targets)) / 3
 assert abs(psa(masked, S_hand) - by_hand) < 1e-6 and abs(psa(masked, S_hand, X_hand[:, 0]) - by_hand) < 1e-6
+assert psa(0 * masked, S_hand) == 0 and abs(psa(0 * masked, S_hand, X_hand[:, 0]) - 0.5 / 3) < 1e-6   # silence
 
 # %% [markdown]
 # Does it matter? Suppose that two networks were perfect, one under L2freq, one under PSA. We build what they would
@@ -547,10 +556,10 @@ def snr_db(estimates, references):
     error = (estimates - references).square().sum((-2, -1)).clamp_min(1e-9)
     return 10 * torch.log10(references.square().sum((-2, -1)).clamp_min(1e-9) / error)
 
-reach = {name: snr_db(to_wave(spectrum), sources).flatten() for name, spectrum in
+reach = {name: snr_db(to_wave(spectrum), sources).mean(1) for name, spectrum in
          (("L2freq", perfect_l2), ("PSA", perfect_psa))}
 show_table([[name, mean_interval(values)] for name, values in reach.items()], ["perfect under", "SDR (dB)"], digits=1,
-           caption=f"Mean over {len(tracks)} songs and 4 stems, 3 s each, and its 95% interval.")
+           caption=f"Mean over 4 stems and {len(tracks)} songs, 3 s each, and its 95% interval over songs.")
 assert reach["PSA"].mean() > reach["L2freq"].mean() + 1
 
 # %% [markdown]
@@ -623,7 +632,7 @@ assert torch.allclose(dissimilarity(S.abs(), S.abs().roll(1, 0), 0.0), l2_freq(S
 # best estimate is not the truth.
 
 # %% [markdown]
-# ## 5.7 Losses on masks, and why they fail
+# ## 5.7 Losses on masks, and what they forget
 #
 # The network's last layer gives a mask. Why not compare masks, the estimated with the ideal one of chapter 1? No
 # magnitudes, no levels, all numbers between 0 and 1.
@@ -693,8 +702,8 @@ print(f"masks move {change_silent / change_heard:.0f} times as far at silent poi
 assert change_silent > 10 * change_heard
 
 # %% [markdown]
-# So the target is least certain just where there are most points. The gradients finish the argument: which share of the
-# push on a mask goes to which points? We sort them by level.
+# So the target is less certain at the silent points, half of all, than at the others. The gradients finish the argument:
+# which share of the push on a mask goes to which points? We sort them by level.
 
 # %%
 def push_by_point(loss, of_masks):
@@ -723,10 +732,13 @@ show_table(rows, ["level of the mixture", "points", "energy", "mask moves by", *
            caption=f"{len(tracks)} band songs, 3 s each; levels against each song's loudest point; push at a mask of 1/4.")
 spent = {name: float(push[silent].sum()) for name, push in pushed.items()}
 assert min(spent["L2mask"], spent["L1mask"]) > 0.1 > 0.01 > max(spent["L1freq"], spent["L2freq"])
+loudest = (level >= -20)
+assert abs(pushed["L1freq"][loudest].sum() - energy[loudest].sum() / energy.sum()) < 0.1
 
 # %% [markdown]
-# Read the last four columns from below: L2mask spends about as much on a range as there are *points* in it, L2freq as
-# there is *energy*. And a picture of where the ideal mask can't be trusted:
+# Read the last four columns from below: the mask losses spend about as much on a range as there are *points* in it,
+# L1freq as there is *energy*, and L2freq nearly all on the loudest. The mask is least certain in the last row, the softest
+# and not the largest. A picture of where that is:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.3))
@@ -738,12 +750,13 @@ image = axes[1].imshow(moved[0, vocals, 0], origin="lower", aspect="auto", vmin=
 figure.colorbar(image, ax=axes[1], label="change of the mask")
 for axis, title in zip(axes, ("the mixture", "ideal mask of the vocals, moved by the whisper")):
     axis.set(title=title, xlabel="frame", ylabel="bin")
-show(figure, "Left, a song; right, how far a noise 70 dB softer moves the ideal mask: where the song is soft, and hardly elsewhere.",
-     "Two pictures. The song's energy is at the bottom; the mask's changes fill the dark upper part of the spectrogram.")
+show(figure, "Left, a song; right, how far a noise 70 dB softer moves the ideal mask: most in the top tenth, above 19 kHz, "
+     "where the song is softest (and we hear nothing).",
+     "Two pictures. The song's energy is at the bottom; the mask's changes fill the dark strip at the very top.")
 
 # %% [markdown]
 # > **Remember.** A mask is a fine *output*. As a *target* it forgets the level: every point counts the same, and the
-# > silent majority decides. Multiply by $|X|$ before comparing, and you have L1freq or L2freq.
+# > silent majority decides. Multiply it by $|X|$ and compare with $|S|$, and you have L1freq or L2freq.
 
 # %% [markdown]
 # ## 5.8 Several resolutions at once
@@ -828,7 +841,7 @@ for estimate, target in ((quiet, loud), (loud, quiet), (quiet, quiet)):
 shifted = as_batch(reference.roll(5, -1))
 compare = [[name, float(loss(shifted, as_batch(reference)) / loss(as_batch(noisy), as_batch(reference)))]
            for name, loss in (("L1 in time", l1_time), ("L2 in time", l2_time), ("MRS", mrs))]
-show_table(compare, ["loss", "five samples late / noisy"], digits=1,
+show_table(compare, ["loss", "five samples late / noisy"], digits=2,
            caption="Loss of the shifted Brahms over that of the noisy one.")
 assert compare[2][1] < 0.5 * compare[0][1]
 
@@ -890,8 +903,9 @@ else:
 # $$ \mathcal L_D = \tfrac12 \big(D(S) - 0.9\big)^2 + \tfrac12 \big(D(\hat S) - 0.1\big)^2, \tag{5.13} $$
 # $$ \mathcal L_\mathrm{sep} = \tfrac12 \big(D(\hat S) - 0.9\big)^2. \tag{5.14} $$
 #
-# Why not 1 and 0? *Label smoothing*: a judge that is asked for 0.9 is pushed back when it gets surer than that, and
-# keeps a slope from which the separator can learn.
+# Why not 1 and 0? *Label smoothing* keeps a judge that ends in a sigmoid away from the flat ends, where a separator finds
+# no slope. Ours ends in a linear layer, which can turn any two labels into any others: here the labels change nothing but
+# the loss's scale.
 
 # %%
 #| export
@@ -911,17 +925,16 @@ def separator_loss(fake: Tensor) -> Tensor:
     return (fake - REAL).square().mean() / 2
 
 # %% [markdown]
-# A judge and a separator who have reached their labels have nothing to pay, and a score of 1 for a real source is
-# pushed back.
+# Whoever has reached the labels has nothing to pay. And scores $0.1 + 0.8 D$ under our labels cost $0.8^2$ times what
+# scores $D$ cost under 1 and 0.
 
 # %%
 scores = lambda *values: torch.tensor(values)
 assert discriminator_loss(scores(0.9, 0.9), scores(0.1, 0.1)) == 0 and separator_loss(scores(0.9)) == 0
 assert abs(discriminator_loss(scores(0.4), scores(0.4)) - (0.25 + 0.09) / 2) < 1e-6
-too_sure = scores(1.0).requires_grad_()
-discriminator_loss(too_sure, scores(0.1)).backward()
-print(f"a score of 1 for a real source is pushed {'down' if too_sure.grad > 0 else 'up'}")
-assert too_sure.grad > 0
+real, fake = scores(1.3, 0.4), scores(0.2, -0.5)
+plain = (real - 1).square().mean() / 2 + fake.square().mean() / 2       # labels 1 and 0
+assert abs(discriminator_loss(0.1 + 0.8 * real, 0.1 + 0.8 * fake) - 0.64 * plain) < 1e-6
 
 # %% [markdown]
 # Two ways to feed it. *Paired*: the discriminator sees each source beside the mixture it belongs to, and can notice
@@ -976,7 +989,7 @@ def adversarial(estimates: Tensor, references: Tensor, judges: Discriminators, m
     return l2_freq(estimates, references) + gamma * judges.separation_loss(estimates, mixture)
 
 # %% [markdown]
-# A small game, live: four judges learn to tell the real stems of our songs from a quarter of the mixture, the worst
+# A small game, live: four judges learn to tell the real stems of our songs from a quarter of the mixture, the plainest
 # separator there is. A few steps are enough for that.
 
 # %%
@@ -1016,9 +1029,107 @@ assert torch.allclose(only_l2, l2_freq(guess, low))
 # them. Compare not the sounds but what the network sees in them, its *feature maps* $\phi_l$ at layers $l$:
 #
 # $$ \mathcal L_\mathrm{DF} = \frac1L \sum_l \frac{1}{N_l} \big\| \phi_l(\hat s) - \phi_l(s) \big\|^2. \tag{5.16} $$
+
+# %% [markdown]
+# One loss, (5.16), compares the maps as they are. The other, from style transfer, compares only **which features sound
+# together**, not where. Its *Gram matrix* holds, for each two channels $c, d$ of a map, the sum of their product over all
+# $P$ places, divided by $P$ and by the number of channels $C$:
 #
-# Gusó et al. take **VGGish**, trained by Google to label YouTube clips. It looks at patches of 96 frames by 64 mel
-# bands, about a second at 16 kHz.
+# $$ G_{cd} = \frac{1}{C P} \sum_p \phi_{cp}\, \phi_{dp}. \tag{5.17} $$
+
+# %%
+#| export
+def _compare_maps(estimates: Tensor, references: Tensor, network: nn.Module,
+                  describe: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean squared distance between what a network sees in estimates and in references, mean over its layers."""
+    _check_pair(estimates, references, _TIME)
+    ours = network.feature_maps(estimates.mean(2).flatten(0, 1))           # (batch * source, time)
+    with torch.no_grad():
+        theirs = network.feature_maps(references.mean(2).flatten(0, 1))
+    return torch.stack([(describe(a) - describe(b)).square().mean() for a, b in zip(ours, theirs)]).mean()
+
+
+def deep_feature(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
+    """Mean squared distance between the feature maps of a trained network (eq. 5.16).
+
+    estimates, references: (batch, source, channel, time) at the network's rate (16 kHz); channels
+    are averaged. network: with a method `feature_maps`, for example `load_feature_network()`. Returns a
+    scalar >= 0. Source: Sahai et al. 2019, Guso et al. 2022; chapter 5, section 5.10.
+    """
+    return _compare_maps(estimates, references, network, lambda maps: maps)
+
+# %% [markdown]
+# And through the Gram matrices:
+
+# %%
+#| export
+def gram(maps: Tensor) -> Tensor:
+    """How strongly each two channels of a map sound together: (n, channel, ...) to (n, channel, channel), eq. 5.17."""
+    flat = maps.flatten(2)                                                   # (n, channel, place)
+    return flat @ flat.mT / (flat.shape[1] * flat.shape[2])
+
+
+def gram_style(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
+    """Mean squared distance between Gram matrices: which features occur together, not where.
+
+    Arguments as `deep_feature`. Source: Gatys et al. 2016, Sahai et al. 2019; section 5.10.
+    """
+    return _compare_maps(estimates, references, network, gram)
+
+# %% [markdown]
+# By hand, two channels at three places. Changing the order of the places changes nothing.
+
+# %%
+maps = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])[None]           # (n, channel, place)
+assert torch.allclose(gram(maps)[0], torch.tensor([[5.0, 2.0], [2.0, 2.0]]) / 6)
+assert torch.allclose(gram(maps[..., [2, 0, 1]]), gram(maps))           # the order of places does not matter
+
+# %% [markdown]
+# Any network with feature maps will do to see the two at work, even three layers without training: random filters, each
+# a different view of the sound. The sound is a low note and then a high one. We set against it the same notes in the
+# other order, and the low note alone.
+
+# %%
+class ThreeLayers(nn.Module):
+    """Three layers of random filters on a waveform."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = ((1, 16, 64, 32), (16, 16, 3, 2), (16, 16, 3, 2))
+        self.layers = nn.ModuleList([nn.Conv1d(*size) for size in sizes])
+
+    def feature_maps(self, x):
+        maps, h = [], x.unsqueeze(1)                                    # (batch, 1, time)
+        for layer in self.layers:
+            h = layer(h).relu()
+            maps.append(h)                                              # (batch, channel, place)
+        return maps
+
+# %%
+torch.manual_seed(0)
+random_network = ThreeLayers().requires_grad_(False)
+n = torch.arange(16_000)
+low, high = (torch.sin(2 * math.pi * f * n / 16_000) for f in (300, 900))
+first, then = (n < 8000).float(), (n >= 8000).float()                   # when each note sounds
+melody, reversed_melody = low * first + high * then, high * first + low * then
+one = lambda x: x.reshape(1, 1, 1, -1)                                  # (batch, source, channel, time)
+for loss in (deep_feature, gram_style):
+    assert loss(one(melody), one(melody), random_network) == 0
+distances = [[float(loss(one(x), one(melody), random_network)) for x in (reversed_melody, low)]
+             for loss in (deep_feature, gram_style)]
+relative = [swapped / missing for swapped, missing in distances]
+show_table([["deep feature", relative[0]], ["Gram", relative[1]]], ["loss", "wrong order"], digits=2,
+           caption="Relative to the loss of the low note alone.")
+assert abs(relative[0] - 2) < 0.2 and relative[1] < 0.01
+
+# %% [markdown]
+# To the Gram loss the two orders are one sound: it has no "where". For the feature loss the wrong order is twice as bad as
+# a missing note, as two halves are wrong and not one.
+#
+# ### Where the weights come from (skip this at first reading)
+#
+# A judge should have heard music. Gusó et al. take **VGGish**, trained by Google to label YouTube clips. It looks at patches of
+# 96 frames by 64 mel bands, about a second at 16 kHz.
 
 # %%
 #| export
@@ -1069,7 +1180,7 @@ assert abs(centres[band] - 1127 * math.log(1 + 1000 / 700)) <= (centres[1] - cen
 class VGGish(nn.Module):
     """The VGGish audio network, in the layout of `torchvggish`: names features.0.., embeddings.0..
 
-    embed: with the three fully connected layers (66 million of its 72 million parameters), which
+    embed: with the three fully connected layers (68 million of its 72 million parameters), which
     feature losses don't need. forward: patches (n, 1, 96, 64) to embeddings (n, 128). Source: Hershey
     et al. 2017; chapter 5, section 5.10.
     """
@@ -1145,6 +1256,7 @@ with torch.device("meta"):                                              # shapes
     layout = VGGish()
 print(f"{sum(p.numel() for p in layout.parameters()):,} parameters;",
       list(layout.state_dict())[0], "...", list(layout.state_dict())[-1])
+assert sum(p.numel() for p in layout.parameters()) == 72_141_184
 assert layout.embeddings[0].weight.shape == (4096, 512 * 6 * 4)
 untrained = VGGish(embed=False)
 print([tuple(maps.shape[1:]) for maps in untrained.feature_maps(second)])
@@ -1243,13 +1355,16 @@ def load_tagger(path: str | Path | None = None) -> TaggerFeatures:
 
 
 def load_feature_network(vggish: str | Path | None = None) -> nn.Module:
-    """VGGish where its weights are, else the tagger that comes with the course.
+    """VGGish where its weights are, else the tagger of `load_tagger`.
 
-    vggish: the file; default torchvggish.pth in the folder that COURSE_WEIGHTS_DIR names.
+    vggish: the file, FileNotFoundError where it isn't; default torchvggish.pth in the folder that
+    COURSE_WEIGHTS_DIR names, if there is one.
     """
-    if vggish is None:
-        vggish = Path(os.environ.get("COURSE_WEIGHTS_DIR", ".")) / "torchvggish.pth"
-    return load_vggish(vggish, embed=False) if Path(vggish).is_file() else load_tagger()
+    if vggish is not None:
+        return load_vggish(vggish, embed=False)
+    folder = os.environ.get("COURSE_WEIGHTS_DIR")
+    path = Path(folder).expanduser() / "torchvggish.pth" if folder else None
+    return load_vggish(path, embed=False) if path and path.is_file() else load_tagger()
 
 # %% [markdown]
 # What it gives for the tone: three maps, each with fewer places and more abstract channels.
@@ -1261,61 +1376,9 @@ assert not any(p.requires_grad for p in network.parameters())
 assert all(maps.isfinite().all() and maps.std() > 0 for maps in network.feature_maps(second))
 
 # %% [markdown]
-# One loss compares the maps as they are. The other, from style transfer, compares only **which features sound
-# together**, not where. Its *Gram matrix* holds, for each two channels $c, d$ of a map, the mean of their product over
-# all places:
+# ### Four voices, two judges
 #
-# $$ G_{cd} = \frac{1}{C P} \sum_p \phi_{cp}\, \phi_{dp}. \tag{5.17} $$
-
-# %%
-#| export
-def _compare_maps(estimates: Tensor, references: Tensor, network: nn.Module,
-                  describe: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean squared distance between what a network sees in estimates and in references, mean over its layers."""
-    _check_pair(estimates, references, _TIME)
-    ours = network.feature_maps(estimates.mean(2).flatten(0, 1))           # (batch * source, time)
-    with torch.no_grad():
-        theirs = network.feature_maps(references.mean(2).flatten(0, 1))
-    return torch.stack([(describe(a) - describe(b)).square().mean() for a, b in zip(ours, theirs)]).mean()
-
-
-def deep_feature(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
-    """Mean squared distance between the feature maps of a trained network (eq. 5.16).
-
-    estimates, references: (batch, source, channel, time) at the network's rate (16 kHz); channels
-    are averaged. network: with a method `feature_maps`, for example `load_feature_network()`. Returns a
-    scalar >= 0. Source: Sahai et al. 2019, Guso et al. 2022; chapter 5, section 5.10.
-    """
-    return _compare_maps(estimates, references, network, lambda maps: maps)
-
-# %% [markdown]
-# And through the Gram matrices:
-
-# %%
-#| export
-def gram(maps: Tensor) -> Tensor:
-    """How strongly each two channels of a map sound together: (n, channel, ...) to (n, channel, channel), eq. 5.17."""
-    flat = maps.flatten(2)                                                   # (n, channel, place)
-    return flat @ flat.mT / (flat.shape[1] * flat.shape[2])
-
-
-def gram_style(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
-    """Mean squared distance between Gram matrices: which features occur together, not where.
-
-    Arguments as `deep_feature`. Source: Gatys et al. 2016, Sahai et al. 2019; section 5.10.
-    """
-    return _compare_maps(estimates, references, network, gram)
-
-# %% [markdown]
-# By hand, two channels at three places. Changing the order of the places changes nothing.
-
-# %%
-maps = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])[None]           # (n, channel, place)
-assert torch.allclose(gram(maps)[0], torch.tensor([[5.0, 2.0], [2.0, 2.0]]) / 6)
-assert torch.allclose(gram(maps[..., [2, 0, 1]]), gram(maps))           # the order of places does not matter
-
-# %% [markdown]
-# Try both on the voice of a recording: somebody reads a novel (LibriSpeech). Against the reference we set the same
+# Now with the trained network, on the voice of a recording: somebody reads a novel (LibriSpeech). Against the reference we set the same
 # voice a fifth of a second late, the voice with noise, and another reader. Each column is divided by its value for the
 # other reader.
 
@@ -1331,7 +1394,8 @@ rated = {name: [float(loss(as_batch(audio), as_batch(voice), network)) for loss 
 show_table([[name, *(value / worst for value, worst in zip(values, rated["another reader"]))]
             for name, values in rated.items()],
            ["compared with the reference", "deep feature", "Gram", "L2 in time"])
-listen(voice, voice_rate, "the reference")
+for name, audio in {"the reference": voice, **candidates}.items():
+    listen(audio, voice_rate, name)
 assert rated["with noise, 10 dB"][1] > rated["another reader"][1]
 assert rated["with noise, 10 dB"][2] < 0.2 * rated["another reader"][2]
 assert rated["0.2 s later"][1] / rated["another reader"][1] < 0.5 * rated["0.2 s later"][0] / rated["another reader"][0]
@@ -1347,9 +1411,10 @@ assert rated["0.2 s later"][1] / rated["another reader"][1] < 0.5 * rated["0.2 s
 #
 # Now train. One network, chapter 4's joint Open-Unmix, made small enough for a laptop; the same songs, chunks, initial
 # weights and number of steps for every loss. Only the loss differs. At least that is what one would like to say. **The
-# learning rate differs too**: a loss whose gradients are a thousand times smaller or larger, or that is run at another
-# rate, may win or lose for that alone. Gusó et al. used $10^{-3}$, but $10^{-4}$ for L2mask and $10^{-5}$ for L1 and L2
-# in time. See what that does in a few steps. Below, the same loss, L1time, twice.
+# learning rate differs too**, and a loss may win or lose for that alone. (Adam cancels a constant factor in the
+# gradient, so the loss's unit hardly matters; how its gradient grows or shrinks on the way does.) Gusó et al. used
+# $10^{-3}$, but $10^{-4}$ for L2mask and $10^{-5}$ for L1 and L2 in time. See what that does in a few steps. Below, the
+# same loss, L1time, twice.
 
 # %%
 from course_lib.training.experiments import losses as experiment
@@ -1373,20 +1438,26 @@ assert falls[1e-2] < falls[1e-5] - 0.1
 # %% [markdown]
 # With $10^{-5}$ the network has hardly left its random start. Over the paper's many epochs it gets somewhere; in a
 # short training such a table would compare rates, not losses. So the full experiment runs every loss at the paper's
-# rate **and** at its best of three, chosen by SDR on validation songs with the first seed. It is one command, `course
-# experiment losses`; every finished run is a row of the results, and what is there is not run again.
+# rate **and** at the best of a few, chosen by SDR on validation songs with the first seed. It is one command, `course
+# experiment losses`; every finished run is a row of the results, and what is there is not run again. Two things differ
+# from what we built: gradients are clipped, as section 5.4 advises, and MRS takes hops of half a window, to be affordable.
 
 # %%
 card = experiment.read_card()
 used = card["sizes"]
 print(card["trained_on"])
 print(f"{card['parameters']:,} parameters, {used['steps']} steps of {used['batch_size']} chunks of {used['seconds']:g} s, "
-      f"{card['rate_hz']} Hz mono, rates {card['rates']}, seeds {card['seeds']}")
+      f"{card['rate_hz']} Hz mono, rates {card['rates']}, seeds {card['seeds']}, gradients clipped at {used['clip']:g}")
+minutes_heard = used["steps"] * used["batch_size"] * used["seconds"] / 60
+with torch.device("meta"):                                              # the paper's: hidden size 1024, stereo, 44.1 kHz
+    paper_size = sum(p.numel() for p in JointOpenUnmix(2049, 2, 1024, max_bin=1487).parameters())
+print(f"a run hears {minutes_heard:.0f} minutes of chunks; a network of the paper's size has "
+      f"{paper_size / card['parameters']:.0f} times as many parameters")
 
 # %% [markdown]
-# Before scoring, the masks are made to sum to one over the sources, as in the paper's evaluation. Otherwise SISDR,
-# which leaves the level open, could not be scored at all. We collect, for every loss, the runs at its best rate and
-# those at the paper's.
+# Before scoring, the masks are made to sum to one over the sources, as in the paper's evaluation. Otherwise SISDR would
+# be scored on a level that it never asked for. (That mends a level that all four share, not one source's own.) We
+# collect, for every loss, the runs at its best rate and those at the paper's.
 
 # %%
 def results(name):
@@ -1408,12 +1479,16 @@ at_best = {loss: sdr_at(loss, best_rate[loss]) for loss in complete}
 at_paper = {loss: sdr_at(loss, experiment.KINDS[loss].paper_rate) for loss in complete}
 mean = lambda by_seed: sum(by_seed.values()) / len(by_seed)
 ranking = sorted(complete, key=lambda loss: -mean(at_best[loss]))
-print(f"{len(runs)} runs; {len(complete)} of {len(experiment.KINDS)} losses ran at all three rates")
-assert len(complete) >= 2
+at_edge = [loss for loss in complete if best_rate[loss] in (min(experiment.RATES), max(experiment.RATES))]
+print(f"{len(runs)} runs; {len(complete)} of {len(experiment.KINDS)} losses ran at all {len(experiment.RATES)} rates; "
+      f"the best rate is the first or the last tried for {len(at_edge)}")
+assert len(complete) >= 2 and all(int(run["songs"]) == used["test_songs"] for run in runs)
+assert all(int(run["steps"]) == used["steps"] + used["further_steps"] * (run["loss"] in experiment.FURTHER) for run in runs)
 
 # %% [markdown]
-# Beside each loss stand the paper's number, where we know it, and three bounds that no loss made: a quarter of the
-# mixture, and ideal masks.
+# A best rate at the edge of those tried may not be the best there is: take that loss's score as at least so much. Beside
+# each loss stand the paper's number, where we know it, and three bounds that no loss made: a quarter of the mixture, and
+# ideal masks.
 
 # %%
 known = {row["loss"]: float(row["sdr_db"]) for row in published("losses_sdr")}
@@ -1445,7 +1520,8 @@ for place, loss in enumerate(reversed(ranking)):
         axis.plot(known[loss], place, "k|", markersize=11,
                   label=None if "paper" in axis.get_legend_handles_labels()[1] else "paper")
 axis.set_yticks(range(len(ranking)), list(reversed(ranking))); axis.set_xlabel("SDR (dB)")
-axis.axvline(next(iter(bounds.values())), color="0.6", linestyle=":"); axis.legend()
+axis.axvline(bounds["a quarter of the mixture"], color="0.6", linestyle=":")
+axis.legend(loc="lower right", frameon=True)
 show(figure, "A dot a seed: test SDR of the small separator after training with each loss; strokes: the "
      "paper's, on MUSDB18 with a far larger network. Dotted: a quarter of the mixture as every estimate.",
      "Horizontal dot plot, one row a loss, sorted by SDR; filled dots at the best rate, empty ones at the paper's rate.")
@@ -1453,51 +1529,57 @@ show(figure, "A dot a seed: test SDR of the small separator after training with 
 # %% [markdown]
 # How sure is the order? Seeds are paired: with one seed, all losses start from the same weights and see the same
 # chunks. So we look at differences seed by seed, and call a difference *seen* only if it has the same sign in every
-# seed.
+# seed. That is a weak test (three coins fall alike once in four throws): take a small difference that passes with care.
 
 # %%
 def lead(first, second):
     """(mean difference in dB, whether all seeds agree on its sign, seeds) of two losses at their best rates."""
     seeds = sorted(set(at_best.get(first, {})) & set(at_best.get(second, {})))
-    steps = [at_best[first][seed] - at_best[second][seed] for seed in seeds]
-    agree = bool(steps) and (min(steps) > 0 or max(steps) < 0)
-    return (sum(steps) / len(steps) if steps else None), agree, len(steps)
+    gaps = [at_best[first][seed] - at_best[second][seed] for seed in seeds]
+    agree = bool(gaps) and (min(gaps) > 0 or max(gaps) < 0)
+    return (sum(gaps) / len(gaps) if gaps else None), agree, len(gaps)
 
 pairs = [("logl1_freq", "l1_freq"), ("logl2_freq", "l2_freq"), ("logl1_time", "l1_time"), ("logl2_time", "l2_time"),
          ("sisdr_freq", "l2_freq"), ("psa", "l2_freq"), ("l2_freq", "l2_mask"), ("l1_freq", "l1_mask"), ("mrs", "l1_freq")]
 leads = {pair: lead(*pair) for pair in pairs}
-show_table([[f"{a} over {b}", f"{d:+.1f}" if d is not None else "not run", "yes" if agree else "no", n]
+show_table([[f"{a} over {b}", f"{d:+.2f}" if d is not None else "not run", "yes" if agree else "no", n]
             for (a, b), (d, agree, n) in leads.items()], ["difference", "dB", "all seeds agree", "seeds"],
            caption="Test SDR at each loss's best rate, paired by seed.")
 
 # %% [markdown]
-# Read it from both ends. The **mask losses come last**, even at their best rates: section 5.7 at work. At the top stand logarithms
-# of *squares*, and the ratios that are one: LOGL2 and SISDR. A few tenths of a decibel separate them, which is what
-# seeds do as well, so there is no winner among them. The logarithm helps L2 in every seed. It does not help L1, in these
-# few steps and on these songs, and section 5.4 says why that can be: L1 already pushes songs nearly evenly, so there
-# was little left to even out.
-#
-# Mind the hollow dots. At the *paper's* rates the ratios, SISDR and SDSDR, lead clearly, and that lead shrinks to nothing
-# once each loss has a rate that suits it: a loss can also win by being easy to set up.
+# Put questions to the two tables. Do the mask losses come last, as section 5.7 would have it? Is there a winner? Does the
+# logarithm help L2, and does it help L1, which (section 5.4) pushes songs nearly evenly as it is? And what becomes of a
+# lead at the *paper's* rates, the hollow dots, once each loss has a rate that suits it? A loss can also win by being easy
+# to set up. Of the first two pairs the losses are picked by their scores, so a small difference there means little.
 
 # %%
 middle = {loss: mean(by_seed) for loss, by_seed in at_best.items()}
-on_masks = [value for loss, value in middle.items() if "mask" in loss]
-assert max(on_masks) + 0.3 < min(value for loss, value in middle.items() if "mask" not in loss)
-assert min(leads["logl2_freq", "l2_freq"][0], leads["logl2_time", "l2_time"][0]) > 0.05
-assert max(leads["logl1_freq", "l1_freq"][0], leads["logl1_time", "l1_time"][0]) < 0.1
-assert mean(at_paper["sisdr_freq"]) > mean(at_paper["l2_freq"]) + 0.2 > mean(at_paper["l1_freq"])
-assert min(on_masks) > bounds["a quarter of the mixture"]
+on_masks = [loss for loss in ranking if "mask" in loss]
+others = [loss for loss in ranking if "mask" not in loss]
+
+def answer(a, b, scores):
+    """How far loss a is ahead of b, and in how many of the seeds that both have."""
+    gaps = [scores[a][seed] - scores[b][seed] for seed in set(scores[a]) & set(scores[b])]
+    return f"{sum(gaps) / len(gaps):+.2f} dB, ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)}" if gaps else "not run"
+
+questions = [("masks last?", others[-1], on_masks[0]), ("a winner?", ranking[0], ranking[1]),
+             ("LOG for L2?", "logl2_freq", "l2_freq"), ("LOG for L1?", "logl1_freq", "l1_freq"),
+             ("a ratio for L2?", "sisdr_freq", "l2_freq"), ("LOG for L2 in time?", "logl2_time", "l2_time")]
+show_table([[text, f"{a} over {b}", answer(a, b, at_best), answer(a, b, at_paper)] for text, a, b in questions],
+           ["question", "difference", "at their best rates", "at the paper's rates"],
+           caption="Mean difference in test SDR, and the number of seeds in which the first is ahead.")
+assert min(middle.values()) > bounds["a quarter of the mixture"]        # every loss has taught the network something
 
 # %% [markdown]
 # The adversarial and the feature losses go on from the model trained with L2freq, for a few more steps, with an extra
 # term that begins as large as the L2 term. The fair comparison is the same model trained as many steps longer with L2
-# alone.
+# alone; a difference that is small against the range of the seeds says only that these few steps can't tell.
 
 # %%
 further = {name: sdr_at(name, experiment.FURTHER_RATE) for name in experiment.FURTHER}
 longer = further["l2_freq_longer"]
-table = [[name, span(by_seed), f"{mean(by_seed) - mean({seed: longer[seed] for seed in by_seed}):+.1f}", len(by_seed)]
+gain = lambda by_seed: f"{mean(by_seed) - mean({seed: longer[seed] for seed in by_seed}):+.2f}"
+table = [[name, span(by_seed), gain(by_seed) if name != "l2_freq_longer" else "", len(by_seed)]
          for name, by_seed in further.items() if by_seed and set(by_seed) <= set(longer)]
 show_table(table or [["not run", "", "", None]], ["L2freq, then", "SDR (dB)", "against L2 alone", "seeds"],
            caption=f"{used['further_steps']} more steps at rate {experiment.FURTHER_RATE:g}.")
@@ -1505,28 +1587,33 @@ show_table(table or [["not run", "", "", None]], ["L2freq, then", "SDR (dB)", "a
 # %% [markdown]
 # ## 5.12 Losses as metrics
 #
-# Every loss is also a metric: score the separated test songs of all trained models with it. Do the losses rank the
-# models as SDR does? For each song and stem we take the rank correlation over models (Spearman's), turned so that 1
-# means: a lower loss always went with a higher SDR.
+# Every loss is also a metric: score with it what one model of each loss (first seed, best rate) makes of the test songs.
+# Do the losses rank the models as SDR does? For each song and stem we take the rank correlation over models
+# (Spearman's), turned so that 1 means: a lower loss always went with a higher SDR. Two rows can't be other than 1: for one
+# song and stem SDR *is* L2time, and LOGL2time, up to a constant and the logarithm. They check our bookkeeping.
 
 # %%
 values, metric_rows = {}, results("losses_metrics")
 for row in metric_rows:
+    chosen = best_rate.get(row["loss"], experiment.FURTHER_RATE)
+    if int(row["seed"]) != experiment.SEEDS[0] or float(row["rate"]) != chosen:
+        continue
     values.setdefault((row["song"], row["stem"]), {}).setdefault(row["metric"], {})[row["loss"]] = float(row["value"])
 ranks = lambda x: x.argsort().argsort().double()
 
 def agreement(metric):
-    """Minus Spearman's correlation of a metric with SDR over models, for each song and stem where SDR is defined."""
-    found = []
-    for by_metric in values.values():
+    """Minus Spearman's correlation of a metric with SDR over models, a mean over the stems of each song."""
+    by_song = {}
+    for (song, _), by_metric in values.items():
         models = [m for m, sdr in by_metric["sdr"].items() if math.isfinite(sdr) and math.isfinite(by_metric[metric][m])]
         if len(models) >= 4:
             x, y = (torch.tensor([by_metric[name][m] for m in models]) for name in (metric, "sdr"))
-            found.append(-float(torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1]))
-    return found
+            found = -float(torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1])
+            by_song.setdefault(song, []).append(found)
+    return [sum(found) / len(found) for found in by_song.values()]
 
 # %% [markdown]
-# The mean over songs and stems, with its interval:
+# The mean over songs, with its interval:
 
 # %%
 metrics = [name for name in next(iter(values.values()), {}) if name != "sdr"]
@@ -1535,12 +1622,13 @@ models_scored = len({row["loss"] for row in metric_rows})
 ordered = sorted(agreements, key=lambda name: -mean_interval(agreements[name])[0])
 rows = [[name, mean_interval(agreements[name])] for name in ordered] or [["not run", None]]
 show_table(rows, ["loss as a metric", "agreement with SDR"], digits=1,
-           caption=f"Rank correlation over {models_scored} models, mean over {len(values)} pairs of song and stem "
-                   f"({used['metric_songs']} songs, {used['metric_seconds']:g} s each) and 95% interval.")
+           caption=f"Rank correlation over {models_scored} models, mean over the stems of {used['metric_songs']} songs, "
+                   f"{used['metric_seconds']:g} s each, and 95% interval over songs.")
+assert not values or min(min(agreements[name]) for name in ("l2_time", "logl2_time")) > 0.99
 
 # %% [markdown]
-# The table says how near a loss is to **SDR**, not how near it is to listeners. Those who disagree with SDR may be
-# wrong, or hear what SDR does not. The paper asked listeners, and found that L1freq and SISDRfreq follow them best;
+# The table says how near a loss is to **SDR**, not how near it is to listeners. Those that disagree with SDR may be
+# wrong, or measure what SDR does not. The paper asked listeners, and found that L1freq and SISDRfreq follow them best;
 # chapter 3 has the tools to ask your own.
 
 # %% [markdown]
@@ -1564,8 +1652,8 @@ show_table(rows, ["loss as a metric", "agreement with SDR"], digits=1,
 # ## 5.14 Paper claims
 #
 # The claims are from Gusó et al. (2022), who trained a network with hidden size 1024 on MUSDB18 for many epochs. Ours
-# is a hundred times smaller and saw a few minutes of music, so levels *need real data*; orders are fair game, at every
-# loss's best rate and only if all seeds agree. Verdicts are computed.
+# is far smaller and heard far less (section 5.11 prints both), so levels *need real data*; orders are fair game, at every
+# loss's best rate unless a row says otherwise, and only if all seeds agree. Verdicts are computed.
 
 # %%
 def verdict(pair_lead):
@@ -1575,7 +1663,7 @@ def verdict(pair_lead):
         return "not run"
     return "same trend" if difference > 0 and agree else "not seen"
 
-says = lambda pair_lead: "not run" if pair_lead[0] is None else f"{pair_lead[0]:+.1f} dB, {pair_lead[2]} seeds"
+says = lambda pair_lead: "not run" if pair_lead[0] is None else f"{pair_lead[0]:+.2f} dB, {pair_lead[2]} seeds"
 claims = []
 paper = lambda a, b: f"{known[a] - known[b]:+.2f} dB" if a in known and b in known else "order only"
 for text, pair in (("LOGL1freq better than L1freq", ("logl1_freq", "l1_freq")),
@@ -1589,22 +1677,35 @@ for text, pair in (("LOGL1freq better than L1freq", ("logl1_freq", "l1_freq")),
 # Then the claims about the whole field, those that hold by formula, and those that we can't test.
 
 # %%
-worst_two = set(ranking[-2:]) if len(ranking) > 2 else set()
-masks_worst = worst_two == {"l1_mask", "l2_mask"}
-paper_ranking = sorted((loss for loss in complete if at_paper[loss]), key=lambda loss: -mean(at_paper[loss]))
-rival = next(loss for loss in paper_ranking if loss != "sisdr_freq")
-beyond = mean(at_paper["sisdr_freq"]) - mean(at_paper[rival])
-ahead = all(at_paper["sisdr_freq"][seed] > sdr for seed, sdr in at_paper[rival].items())
+def before_all(better, worse, scores):
+    """same trend, if each of `better` beats each of `worse` in every seed that both have; not run under two seeds."""
+    pairs = [(scores.get(a, {}), scores.get(b, {})) for a in better for b in worse]
+    if min(len(set(a) & set(b)) for a, b in pairs) < 2:
+        return "not run"
+    won = all(a[seed] > b[seed] for a, b in pairs for seed in set(a) & set(b))
+    return "same trend" if won else "not seen"
+
+def rank_of(loss, scores):
+    """Where a loss stands by the mean over its seeds, and what is best or, for the best, second."""
+    order = sorted((name for name in scores if scores[name]), key=lambda name: -mean(scores[name]))
+    if loss not in order or len(order) < 2:
+        return "not run"
+    rival = next(name for name in order if name != loss)
+    return f"rank {order.index(loss) + 1} of {len(order)}, {mean(scores[loss]) - mean(scores[rival]):+.2f} dB to {rival}"
+
+# %% [markdown]
+# With these two functions, the rest of the table:
+
+# %%
+masks = ["l1_mask", "l2_mask"]
+no_masks, no_ratio = ([loss for loss in experiment.KINDS if loss not in out] for out in (masks, ["sisdr_freq"]))
+for where, scores in (("the paper's rates", at_paper), ("each loss's best rate", at_best)):
+    claims.append([f"SISDRfreq is the best of all, at {where}", "5.11", f"{known['sisdr_freq']:.2f} dB",
+                   rank_of("sisdr_freq", scores), before_all(["sisdr_freq"], no_ratio, scores)])
 claims += [
-    ["SISDRfreq is the best of all, at the paper's rates", "5.11", f"{known['sisdr_freq']:.2f} dB",
-     f"rank {paper_ranking.index('sisdr_freq') + 1} of {len(paper_ranking)}, {beyond:.1f} dB from {rival}",
-     "same trend" if ahead else "not seen"],
-    ["SISDRfreq is the best of all, at each loss's best rate", "5.11", f"{known['sisdr_freq']:.2f} dB",
-     f"rank {ranking.index('sisdr_freq') + 1} of {len(ranking)}" if "sisdr_freq" in ranking else "not run",
-     "same trend" if ranking[0] == "sisdr_freq" and len(ranking) == len(experiment.KINDS) else "not seen"],
     ["Mask losses are the worst", "5.11", "order only", f"the last two here: {', '.join(ranking[-2:])}",
-     "same trend" if masks_worst else "not seen"],
-    ["The dissimilarity loss has no lower bound", "5.6", "by formula",
+     before_all(no_masks, masks, at_best)],
+    ["The dissimilarity loss has no lower bound (from w = 1 on)", "5.6", "by formula",
      f"{float(loss_at(1e4, 1.5)):.0e} at a far point, w = 1.5",
      "reproduced" if loss_at(1e4, 1.5) < -1e6 else "not seen"],
     ["Masks are ill-defined on silence", "5.7", "by argument", f"move by {change_silent:.2f} against {change_heard:.3f}",
@@ -1618,9 +1719,10 @@ claims.append(["L1freq and SISDRfreq follow listeners best; listeners prefer L2f
 show_table(claims, ["claim", "section", "paper", "ours", "verdict"])
 
 # %% [markdown]
-# Where a claim is *not seen*, three reasons are at hand. The training is short: what is fast at first need not be best in
-# the end. The rates are chosen for each loss, which the paper did not do. And the band's songs are equally loud, so a loss
-# that evens songs out has less to do than on records. None of this says that the paper is wrong.
+# Where a claim is *not seen*, four reasons are at hand. The training is short: what is fast at first need not be best in
+# the end. The rate is searched for every loss, where the paper took 1e-3 for all but three. The band's songs are nearly
+# equally loud, so a loss that evens songs out has less to do than on records. And three seeds can hide a small
+# difference, as they can feign one. None of this says that the paper is wrong.
 
 # %% [markdown]
 # ## 5.15 Exercises
@@ -1701,9 +1803,9 @@ show_table(claims, ["claim", "section", "paper", "ours", "verdict"])
 # ```
 # </details>
 #
-# **6. Open.** Invent a loss: multiply mask errors by a power $p$ of the mixture's magnitude, from $p = 0$ (a mask loss)
-# to $p = 2$ (L2freq). Add it to `KINDS` of the experiment and find the best $p$ on validation songs. How would you make
-# sure that you compared losses and not learning rates?
+# **6. Open.** Invent a loss: multiply *squared* mask errors by a power $p$ of the mixture's magnitude, from $p = 0$
+# (L2mask) to $p = 2$ (nearly L2freq: why only nearly?). Add it to `KINDS` of the experiment and find the best $p$ on
+# validation songs. How would you make sure that you compared losses and not learning rates?
 
 # %% [markdown]
 # ## 5.16 Sources

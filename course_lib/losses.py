@@ -4,9 +4,9 @@
 __all__ = ['EPS', 'RESOLUTIONS', 'REAL', 'FAKE', 'TAGGER_URL', 'TAGGER_SHA256', 'l1_time', 'l2_time', 'sisdr_time', 'sdsdr_time',
            'logl1_time', 'logl2_time', 'l1_freq', 'l2_freq', 'logl1_freq', 'logl2_freq', 'sisdr_freq', 'psa',
            'dissimilarity', 'l1_mask', 'l2_mask', 'spectral_convergence', 'log_magnitude', 'mrs', 'SourceDiscriminator',
-           'discriminator_loss', 'separator_loss', 'Discriminators', 'adversarial', 'vggish_filterbank',
-           'vggish_patches', 'VGGish', 'load_vggish', 'TaggerFeatures', 'fetch_tagger', 'load_tagger',
-           'load_feature_network', 'deep_feature', 'gram', 'gram_style']
+           'discriminator_loss', 'separator_loss', 'Discriminators', 'adversarial', 'deep_feature', 'gram',
+           'gram_style', 'vggish_filterbank', 'vggish_patches', 'VGGish', 'load_vggish', 'TaggerFeatures',
+           'fetch_tagger', 'load_tagger', 'load_feature_network']
 
 # %% ../chapters/05_losses.ipynb #69e66302
 import math
@@ -67,7 +67,8 @@ def sisdr_time(estimates: Tensor, references: Tensor) -> Tensor:
     """Minus the scale-invariant signal-to-distortion ratio in dB (eq. 5.4), of each channel, averaged.
 
     estimates, references: (batch, source, channel, time), else ValueError. Returns a scalar; finite
-    for silence, where it says nothing. Source: Le Roux et al. 2019; section 5.3.
+    for silence: a silent reference asks for a soft estimate, a silent estimate gets 0 dB and no
+    gradient. Source: Le Roux et al. 2019; section 5.3.
     """
     _check_pair(estimates, references, _TIME)
     target = _scale(estimates, references, (-1,)) * references
@@ -147,7 +148,8 @@ def psa(estimates: Tensor, references: Tensor, mixture: Tensor | None = None) ->
 
     estimates, references: complex (batch, source, channel, bin, frame), else ValueError. mixture:
     whose phase the estimates will carry, complex (batch, channel, bin, frame); default: the
-    estimates' own, which is the same where they are a mask times the mixture. Returns a scalar >= 0.
+    estimates' own, the same where they are a mask above 0 times the mixture. An estimate of exactly 0
+    has no phase and counts as right: give the mixture where that happens. Returns a scalar >= 0.
     Source: Erdogan et al. 2015; chapter 5, section 5.5.
     """
     _check_pair(estimates, references, _FREQ, complex_values=True)
@@ -310,6 +312,40 @@ def adversarial(estimates: Tensor, references: Tensor, judges: Discriminators, m
     """
     return l2_freq(estimates, references) + gamma * judges.separation_loss(estimates, mixture)
 
+# %% ../chapters/05_losses.ipynb #d92c35e4
+def _compare_maps(estimates: Tensor, references: Tensor, network: nn.Module,
+                  describe: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean squared distance between what a network sees in estimates and in references, mean over its layers."""
+    _check_pair(estimates, references, _TIME)
+    ours = network.feature_maps(estimates.mean(2).flatten(0, 1))           # (batch * source, time)
+    with torch.no_grad():
+        theirs = network.feature_maps(references.mean(2).flatten(0, 1))
+    return torch.stack([(describe(a) - describe(b)).square().mean() for a, b in zip(ours, theirs)]).mean()
+
+
+def deep_feature(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
+    """Mean squared distance between the feature maps of a trained network (eq. 5.16).
+
+    estimates, references: (batch, source, channel, time) at the network's rate (16 kHz); channels
+    are averaged. network: with a method `feature_maps`, for example `load_feature_network()`. Returns a
+    scalar >= 0. Source: Sahai et al. 2019, Guso et al. 2022; chapter 5, section 5.10.
+    """
+    return _compare_maps(estimates, references, network, lambda maps: maps)
+
+# %% ../chapters/05_losses.ipynb #1657cb4a
+def gram(maps: Tensor) -> Tensor:
+    """How strongly each two channels of a map sound together: (n, channel, ...) to (n, channel, channel), eq. 5.17."""
+    flat = maps.flatten(2)                                                   # (n, channel, place)
+    return flat @ flat.mT / (flat.shape[1] * flat.shape[2])
+
+
+def gram_style(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
+    """Mean squared distance between Gram matrices: which features occur together, not where.
+
+    Arguments as `deep_feature`. Source: Gatys et al. 2016, Sahai et al. 2019; section 5.10.
+    """
+    return _compare_maps(estimates, references, network, gram)
+
 # %% ../chapters/05_losses.ipynb #8668994f
 def vggish_filterbank(bins: int = 257, rate: float = 16_000, n_mels: int = 64,
                       f_min: float = 125.0, f_max: float = 7500.0) -> Tensor:
@@ -341,7 +377,7 @@ def vggish_patches(x: Tensor) -> Tensor:
 class VGGish(nn.Module):
     """The VGGish audio network, in the layout of `torchvggish`: names features.0.., embeddings.0..
 
-    embed: with the three fully connected layers (66 million of its 72 million parameters), which
+    embed: with the three fully connected layers (68 million of its 72 million parameters), which
     feature losses don't need. forward: patches (n, 1, 96, 64) to embeddings (n, 128). Source: Hershey
     et al. 2017; chapter 5, section 5.10.
     """
@@ -482,44 +518,13 @@ def load_tagger(path: str | Path | None = None) -> TaggerFeatures:
 
 
 def load_feature_network(vggish: str | Path | None = None) -> nn.Module:
-    """VGGish where its weights are, else the tagger that comes with the course.
+    """VGGish where its weights are, else the tagger of `load_tagger`.
 
-    vggish: the file; default torchvggish.pth in the folder that COURSE_WEIGHTS_DIR names.
+    vggish: the file, FileNotFoundError where it isn't; default torchvggish.pth in the folder that
+    COURSE_WEIGHTS_DIR names, if there is one.
     """
-    if vggish is None:
-        vggish = Path(os.environ.get("COURSE_WEIGHTS_DIR", ".")) / "torchvggish.pth"
-    return load_vggish(vggish, embed=False) if Path(vggish).is_file() else load_tagger()
-
-# %% ../chapters/05_losses.ipynb #d92c35e4
-def _compare_maps(estimates: Tensor, references: Tensor, network: nn.Module,
-                  describe: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean squared distance between what a network sees in estimates and in references, mean over its layers."""
-    _check_pair(estimates, references, _TIME)
-    ours = network.feature_maps(estimates.mean(2).flatten(0, 1))           # (batch * source, time)
-    with torch.no_grad():
-        theirs = network.feature_maps(references.mean(2).flatten(0, 1))
-    return torch.stack([(describe(a) - describe(b)).square().mean() for a, b in zip(ours, theirs)]).mean()
-
-
-def deep_feature(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
-    """Mean squared distance between the feature maps of a trained network (eq. 5.16).
-
-    estimates, references: (batch, source, channel, time) at the network's rate (16 kHz); channels
-    are averaged. network: with a method `feature_maps`, for example `load_feature_network()`. Returns a
-    scalar >= 0. Source: Sahai et al. 2019, Guso et al. 2022; chapter 5, section 5.10.
-    """
-    return _compare_maps(estimates, references, network, lambda maps: maps)
-
-# %% ../chapters/05_losses.ipynb #1657cb4a
-def gram(maps: Tensor) -> Tensor:
-    """How strongly each two channels of a map sound together: (n, channel, ...) to (n, channel, channel), eq. 5.17."""
-    flat = maps.flatten(2)                                                   # (n, channel, place)
-    return flat @ flat.mT / (flat.shape[1] * flat.shape[2])
-
-
-def gram_style(estimates: Tensor, references: Tensor, network: nn.Module) -> Tensor:
-    """Mean squared distance between Gram matrices: which features occur together, not where.
-
-    Arguments as `deep_feature`. Source: Gatys et al. 2016, Sahai et al. 2019; section 5.10.
-    """
-    return _compare_maps(estimates, references, network, gram)
+    if vggish is not None:
+        return load_vggish(vggish, embed=False)
+    folder = os.environ.get("COURSE_WEIGHTS_DIR")
+    path = Path(folder).expanduser() / "torchvggish.pth" if folder else None
+    return load_vggish(path, embed=False) if path and path.is_file() else load_tagger()

@@ -347,7 +347,7 @@ for _name, (_loss, _values) in _losses.items():
 #
 # $$ \frac{\sum_{\text{quiet}} |\partial L / \partial M|}{\sum_{\text{all}} |\partial L / \partial M|}. $$
 #
-# A bin is quiet where the mixture's magnitude is **at most** `decibels` below that of the loudest bin of the same example ($10^{-\text{decibels}/20}$ of it), over all its channels, bins and frames. All
+# A bin is quiet where the mixture lies `decibels` **or more** below the loudest bin of the same example (its magnitude is at most $10^{-\text{decibels}/20}$ of that one's), over all its channels, bins and frames. All
 # sources share the mixture's quiet bins. Use autograd.
 
 # %%

@@ -1,7 +1,7 @@
 """One small separator, trained with every loss of chapter 5 in turn: same data, same steps, same seeds.
 
 What differs between two runs is the loss, its learning rate and the seed, nothing else. A learning rate suits a loss or
-doesn't, whatever the loss is worth, so every loss is run at the paper's rate and at its best of three, chosen with seed
+doesn't, whatever the loss is worth, so every loss is run at the paper's rate and at the best of RATES, chosen with seed
 0 on the validation songs. `course experiment losses` runs it all; each run becomes a row of
 data/results/losses_runs.csv as soon as it is done, and a run that has a row is not repeated.
 """
@@ -44,8 +44,8 @@ class Sizes:
     nb_layers: int = 2
     batch_size: int = 4
     seconds: float = 4.0
-    steps: int = 160
-    further_steps: int = 30           # of a pretrained model, with the adversarial and the feature losses
+    steps: int = 400
+    further_steps: int = 60           # of a pretrained model, with the adversarial and the feature losses
     feature_seconds: float = 1.0      # of each chunk, for the feature losses: the network they look through is large
     train_songs: int = 60
     valid_songs: int = 12
@@ -77,7 +77,7 @@ KINDS = {
     "logl1_time": Kind(losses.logl1_time, "waveforms"), "logl2_time": Kind(losses.logl2_time, "waveforms"),
     "dissimilarity": Kind(losses.dissimilarity, "magnitudes"), "mrs": Kind(partial(losses.mrs, resolutions=RESOLUTIONS), "waveforms"),
 }
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 4e-3, 1.6e-2)
 SEEDS = (0, 1, 2)
 # What goes on from a model trained with l2_freq, beside L2: nothing, an adversarial term, a feature loss.
 FURTHER = ("l2_freq_longer", "adversarial_paired", "adversarial_unpaired", "deep_feature", "gram_style")
@@ -230,7 +230,8 @@ def loss_metrics(model: nn.Module, tracks: Sequence[Track], sizes: Sizes, networ
                     order = [place, *(other for other in range(len(STEMS)) if other != place)]
                     values[name] = float(_dissimilarity_of_first(ours[:, order], theirs[:, order]))
                 else:
-                    values[name] = float(kind.function(ours[:, place:place + 1], theirs[:, place:place + 1]))
+                    more = (of(X),) if kind.compares == "spectra" else ()                  # the phase, where a mask is 0
+                    values[name] = float(kind.function(ours[:, place:place + 1], theirs[:, place:place + 1], *more))
             pair = of(ours_16k)[:, place:place + 1], of(theirs_16k)[:, place:place + 1]
             values["deep_feature"] = float(losses.deep_feature(*pair, network))
             values["gram_style"] = float(losses.gram_style(*pair, network))
@@ -327,10 +328,14 @@ class Results:
         with path.open(encoding="utf8", newline="") as file:
             return list(csv.DictReader(file))
 
-    def done(self, loss: str, rate: float, seed: int, name: str = "runs") -> dict[str, str] | None:
-        """The row of a run, if there is one."""
-        return next((row for row in self.rows(name) if row["loss"] == loss and float(row["rate"]) == rate
-                     and int(row["seed"]) == seed), None)
+    def done(self, loss: str, rate: float, seed: int, name: str = "runs", steps: int | None = None) -> dict[str, str] | None:
+        """The row of a run, if there is one; ValueError for one of another number of steps."""
+        row = next((row for row in self.rows(name) if row["loss"] == loss and float(row["rate"]) == rate
+                    and int(row["seed"]) == seed), None)
+        if row and steps is not None and int(row["steps"]) != steps:
+            raise ValueError(f"losses_{name}.csv has {loss} at {rate:g}, seed {seed}, after {row['steps']} steps, not {steps}; "
+                             "move the old results away first")
+        return row
 
     def weight_file(self, loss: str, rate: float, seed: int) -> Path:
         return self.weights / f"{loss}_{rate:g}_{seed}.pt"
@@ -357,7 +362,7 @@ class Experiment:
 
     def run(self, loss: str, rate: float, seed: int) -> dict:
         """One run: train, score, write its rows, unless they are there."""
-        if row := self.results.done(loss, rate, seed):
+        if row := self.results.done(loss, rate, seed, steps=self.sizes.steps):
             return row
         began = time.perf_counter()
         model, log = train(KINDS[loss], self.train_tracks, self.sizes, rate, seed, self.statistics)
@@ -384,7 +389,7 @@ class Experiment:
 
     def run_further(self, name: str, seed: int) -> dict:
         """Go on from the l2_freq model of this seed with another term beside L2."""
-        if row := self.results.done(name, FURTHER_RATE, seed):
+        if row := self.results.done(name, FURTHER_RATE, seed, steps=self.sizes.steps + self.sizes.further_steps):
             return row
         rate = best_rate(self.results.rows("runs"), "l2_freq")
         model = new_model(self.sizes, seed, self.statistics)
