@@ -730,15 +730,19 @@ for low, high in ((-20, 0.1), (-40, -20), (-60, -40), (-80, -60), (-200, -80)):
                  *(percent(push[here].sum()) for push in pushed.values())])
 show_table(rows, ["level of the mixture", "points", "energy", "mask moves by", *(f"push, {name}" for name in pushed)],
            caption=f"{len(tracks)} band songs, 3 s each; levels against each song's loudest point; push at a mask of 1/4.")
+
+# %% [markdown]
+# Read the last four columns from below: the mask losses spend about as much on a range as there are *points* in it,
+# L1freq as there is *energy*, and L2freq nearly all on the loudest. In numbers:
+
+# %%
 spent = {name: float(push[silent].sum()) for name, push in pushed.items()}
 assert min(spent["L2mask"], spent["L1mask"]) > 0.1 > 0.01 > max(spent["L1freq"], spent["L2freq"])
 loudest = (level >= -20)
 assert abs(pushed["L1freq"][loudest].sum() - energy[loudest].sum() / energy.sum()) < 0.1
 
 # %% [markdown]
-# Read the last four columns from below: the mask losses spend about as much on a range as there are *points* in it,
-# L1freq as there is *energy*, and L2freq nearly all on the loudest. The mask is least certain in the last row, the softest
-# and not the largest. A picture of where that is:
+# The mask is least certain in the last row, the softest and not the largest. A picture of where that is:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.3))
@@ -1539,6 +1543,10 @@ def lead(first, second):
     agree = bool(gaps) and (min(gaps) > 0 or max(gaps) < 0)
     return (sum(gaps) / len(gaps) if gaps else None), agree, len(gaps)
 
+# %% [markdown]
+# The pairs that the paper or this chapter has something to say about:
+
+# %%
 pairs = [("logl1_freq", "l1_freq"), ("logl2_freq", "l2_freq"), ("logl1_time", "l1_time"), ("logl2_time", "l2_time"),
          ("sisdr_freq", "l2_freq"), ("psa", "l2_freq"), ("l2_freq", "l2_mask"), ("l1_freq", "l1_mask"), ("mrs", "l1_freq")]
 leads = {pair: lead(*pair) for pair in pairs}

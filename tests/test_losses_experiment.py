@@ -152,10 +152,11 @@ def test_only_names_that_exist(small):
 
 
 def test_the_best_rate_is_chosen_on_validation_songs_and_failures_never_win():
-    rows = [{"loss": "x", "rate": rate, "seed": "0", "valid_sdr": valid, "test_sdr": test}
-            for rate, valid, test in (("0.001", "1.0", "9"), ("0.003", "2.0", "1"), ("0.01", "nan", "5"))]
-    rows.append({"loss": "x", "rate": "0.001", "seed": "1", "valid_sdr": "7", "test_sdr": "7"})
-    assert experiment.best_rate(rows, "x") == 0.003
+    low, middle, high = experiment.RATES
+    rows = [{"loss": "x", "rate": str(rate), "seed": "0", "valid_sdr": valid, "test_sdr": test}
+            for rate, valid, test in ((low, "1.0", "9"), (middle, "2.0", "1"), (high, "nan", "5"))]
+    rows.append({"loss": "x", "rate": str(low), "seed": "1", "valid_sdr": "7", "test_sdr": "7"})
+    assert experiment.best_rate(rows, "x") == middle
     with pytest.raises(ValueError, match="no run"):
         experiment.best_rate(rows[:2], "x")
 
