@@ -477,11 +477,15 @@ clicks += 0.1 * torch.rand(3, 400, generator=P.generator)
 assert repeating_period(beat_spectrum(clicks)) == 48
 period = repeating_period(beats, shortest=round(0.8 / hop_seconds))
 print(f"period {period * hop_seconds:.2f} s; a bar lasts {bar:.2f} s, a beat {bar / 4:.2f} s")
+tallest = period + int(beats[period:700].argmax())
+print(f"the tallest peak beyond it: {4 * tallest * hop_seconds / bar:.0f} beats, "
+      f"{tallest / len(beats):.0%} of the excerpt")
+assert tallest > len(beats) / 4
 assert abs(period * hop_seconds / (bar / 2) - round(period * hop_seconds / (bar / 2))) < 0.05
 
 # %% [markdown]
-# The tallest peak of the figure lies at seven beats, but candidates end at a quarter of the
-# excerpt, so that a period comes often enough to be compared. The method hears half bars here, which is a period of this groove: every second one of its multiples is a bar. (We leave out periods
+# The tallest peak of the figure is no candidate: they end at a quarter of the excerpt (a third of three quarters), so that
+# a period comes often enough to be compared. The method hears half bars here, which is a period of this groove: every second one of its multiples is a bar. (We leave out periods
 # under 0.8 s: single beats repeat as well, but a background learned from them would hold the drums alone.)
 
 # %% [markdown]

@@ -754,9 +754,12 @@ image = axes[1].imshow(moved[0, vocals, 0], origin="lower", aspect="auto", vmin=
 figure.colorbar(image, ax=axes[1], label="change of the mask")
 for axis, title in zip(axes, ("the mixture", "ideal mask of the vocals, moved by the whisper")):
     axis.set(title=title, xlabel="frame", ylabel="bin")
-show(figure, "Left, a song; right, how far a noise 70 dB softer moves the ideal mask: most in the top tenth, above 19 kHz, "
-     "where the song is softest (and we hear nothing).",
+show(figure, "Left, a song; right, how far a noise 70 dB softer moves the ideal mask: most in the top tenth, where the "
+     "song is softest and few of us hear anything.",
      "Two pictures. The song's energy is at the bottom; the mask's changes fill the dark strip at the very top.")
+top = round(0.9 * moved.shape[-2])                                      # the bin where the top tenth begins
+print(f"bin {top} is {top * tracks[0].rate / 2048 / 1000:.1f} kHz")
+assert moved[0, vocals, 0, top:].mean() > 10 * moved[0, vocals, 0, :top].mean()
 
 # %% [markdown]
 # > **Remember.** A mask is a fine *output*. As a *target* it forgets the level: every point counts the same, and the

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment, "SEEDS", (0, 1))
     monkeypatch.setattr(experiment.losses, "load_tagger", lambda: network.requires_grad_(False).eval())
     threads = torch.get_num_threads()
-    yield lambda **further: experiment.run(sizes=TINY, folder=tmp_path / "results", source_cache=tmp_path / "cache", **further)
+    yield lambda sizes=TINY, **further: experiment.run(sizes=sizes, folder=tmp_path / "results", source_cache=tmp_path / "cache",
+                                                       **further)
     torch.set_num_threads(threads)
 
 
@@ -144,6 +146,34 @@ def test_a_run_that_is_missing_is_made_again_with_the_same_scores(small, tmp_pat
     assert [again[name] for name in ("loss", "rate", "seed", "valid_sdr", "test_sdr")] == [
         dict(zip(lines[0].strip().split(","), lines[1].strip().split(",")))[name]
         for name in ("loss", "rate", "seed", "valid_sdr", "test_sdr")]
+
+
+def test_runs_of_other_lengths_are_not_mixed(small, tmp_path):
+    """Refused before anything is written, the card included."""
+    small(only=["l2_freq"])
+    before = {file.name: file.read_bytes() for file in (tmp_path / "results").iterdir()}
+    longer = experiment.Sizes(**{**asdict(TINY), "steps": 4})
+    with pytest.raises(ValueError, match="has l2_freq after 3 steps, not 4; move the old"):
+        small(only=["l2_mask"], sizes=longer)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "results").iterdir()} == before
+
+
+def test_psa_as_a_metric_sees_masks_of_zero():
+    """A source that is masked away still has a phase to be compared in: the mixture's."""
+    class Silent(torch.nn.Module):
+        def forward(self, x, masks):
+            found = torch.ones(len(x), 4, *x.shape[1:])
+            found[:, 0] = 0
+            return found
+
+    songs = noise_songs(1)
+    network = losses.TaggerFeatures()
+    rows = experiment.loss_metrics(Silent(), songs, TINY, network)
+    found = next(float(row["value"]) for row in rows if row["stem"] == STEMS[0] and row["metric"] == "psa")
+    frames = round(TINY.metric_seconds * experiment.RATE)
+    S, X = experiment.spectra(songs[0].sources(STEMS, (songs[0].frames - frames) // 2, frames)[None], TINY)
+    target = (S[:, 0] * X.conj()).real / X.abs().clamp_min(1e-8)
+    assert float(target.square().mean()) > 0 and math.isclose(found, float(target.square().mean()), rel_tol=1e-3)
 
 
 def test_only_names_that_exist(small):

@@ -328,14 +328,18 @@ class Results:
         with path.open(encoding="utf8", newline="") as file:
             return list(csv.DictReader(file))
 
-    def done(self, loss: str, rate: float, seed: int, name: str = "runs", steps: int | None = None) -> dict[str, str] | None:
-        """The row of a run, if there is one; ValueError for one of another number of steps."""
-        row = next((row for row in self.rows(name) if row["loss"] == loss and float(row["rate"]) == rate
-                    and int(row["seed"]) == seed), None)
-        if row and steps is not None and int(row["steps"]) != steps:
-            raise ValueError(f"losses_{name}.csv has {loss} at {rate:g}, seed {seed}, after {row['steps']} steps, not {steps}; "
-                             "move the old results away first")
-        return row
+    def done(self, loss: str, rate: float, seed: int, name: str = "runs") -> dict[str, str] | None:
+        """The row of a run, if there is one."""
+        return next((row for row in self.rows(name) if row["loss"] == loss and float(row["rate"]) == rate
+                     and int(row["seed"]) == seed), None)
+
+    def check(self, sizes: Sizes) -> None:
+        """ValueError where the runs that are there had another number of steps: they can't be compared with new ones."""
+        for row in self.rows("runs"):
+            steps = sizes.steps + sizes.further_steps * (row["loss"] in FURTHER)
+            if int(row["steps"]) != steps:
+                raise ValueError(f"losses_runs.csv has {row['loss']} after {row['steps']} steps, not {steps}; move the "
+                                 "old losses_*.csv away first")
 
     def weight_file(self, loss: str, rate: float, seed: int) -> Path:
         return self.weights / f"{loss}_{rate:g}_{seed}.pt"
@@ -362,7 +366,7 @@ class Experiment:
 
     def run(self, loss: str, rate: float, seed: int) -> dict:
         """One run: train, score, write its rows, unless they are there."""
-        if row := self.results.done(loss, rate, seed, steps=self.sizes.steps):
+        if row := self.results.done(loss, rate, seed):
             return row
         began = time.perf_counter()
         model, log = train(KINDS[loss], self.train_tracks, self.sizes, rate, seed, self.statistics)
@@ -389,7 +393,7 @@ class Experiment:
 
     def run_further(self, name: str, seed: int) -> dict:
         """Go on from the l2_freq model of this seed with another term beside L2."""
-        if row := self.results.done(name, FURTHER_RATE, seed, steps=self.sizes.steps + self.sizes.further_steps):
+        if row := self.results.done(name, FURTHER_RATE, seed):
             return row
         rate = best_rate(self.results.rows("runs"), "l2_freq")
         model = new_model(self.sizes, seed, self.statistics)
@@ -426,6 +430,7 @@ def run(only: Sequence[str] | None = None, threads: int = 1, sizes: Sizes | None
     sizes = sizes or Sizes()
     cache = source_cache or data_dir() / "training" / "losses"
     results = Results(folder or (repository_root() or Path.cwd()) / "data" / "results", cache / "weights")
+    results.check(sizes)
     experiment = Experiment(sizes, results, cache)
     wanted = [loss for loss in KINDS if not only or loss in only]
     _write_card(results, sizes, experiment)
