@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["pytester"]
+CLASSROOM = Path(__file__).parent / "classroom"
 
 
 def chromium() -> str | None:
@@ -14,7 +16,10 @@ def chromium() -> str | None:
 
 
 def pytest_collection_modifyitems(items):
-    """Skip the browser tests, and say so, where there is no browser."""
+    """Mark what tests the classroom by its folder; skip the browser tests, and say so, where there is no browser."""
+    for item in items:
+        if CLASSROOM in item.path.parents:
+            item.add_marker("classroom")
     if chromium() is None:
         reason = "no Chromium on this machine (apt-get install chromium, or set CHROMIUM to its path)"
         for item in items:

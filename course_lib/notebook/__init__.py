@@ -6,19 +6,21 @@ matplotlib is imported from its module when it is first used, so that importing 
 
 import importlib
 
-# These two are called like their modules. Imported here, the names mean the functions whatever is imported later:
+# `setup` is called like its module. Imported here, the name means the function whatever is imported later:
 # the import system binds a submodule to its package only once, when it is loaded first.
-from course_lib.notebook.progress import progress
 from course_lib.notebook.setup import setup
+from course_lib.progress import progress
 
 EXPORTS = {
     "players": ["listen", "player_html"],
     "mixer": ["StemMixer", "mix_stems"],
     "figures": ["show"],
+    "diagrams": ["Diagram", "draw_frames"],
     "sliders": ["explore"],
     "plots": ["STEM_COLOURS", "house_style", "plot_level", "plot_losses", "plot_masks", "plot_scores",
               "plot_spectrogram", "plot_waveform"],
-    "tables": ["mean_interval", "median_interval", "show_table"],
+    "tables": ["mean_interval", "median_interval", "paired_interval", "show_table"],
+    "claims": ["Claim", "reproduced", "same_trend", "show_claims"],
 }
 MODULE_OF = {name: module for module, names in EXPORTS.items() for name in names}
 

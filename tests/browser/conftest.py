@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from jupyterlab import CHROMIUM_FLAGS, LabServer, OpenNotebook
+
+from tests.browser.jupyterlab import CHROMIUM_FLAGS, LabServer, OpenNotebook
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from course_lib.notebook.publish import BADGE_IMAGE
+from course_lib.authoring.publish import BADGE_IMAGE
 
 pytestmark = pytest.mark.browser
 CHAPTERS = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "chapters").glob("*.ipynb"))

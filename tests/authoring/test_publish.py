@@ -10,10 +10,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course_lib.notebook import publish
-from course_lib.notebook.publish import PLACEHOLDER, Address, current_address, parse_address
+from course_lib.authoring import publish
+from course_lib.authoring.publish import PLACEHOLDER, Address, current_address, parse_address
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NEW = Address("ada-l", "songs.apart", "v1.0")
 TEXT = f"""\
 # %% [markdown]

@@ -3,12 +3,12 @@
 import argparse
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from course_lib import catalogue
 from course_lib.data.band import library
 from course_lib.paths import repository_root
 
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Render, then run JupyterLab until it is stopped; returns its exit status."""
     root = find_checkout(arguments.dir)
-    notebook = find_chapter(root / "chapters", arguments.chapter)
+    there = [path.stem for path in catalogue.written(root)]
+    notebook = root / "chapters" / f"{catalogue.match(arguments.chapter, there)}.ipynb"
     if importlib.util.find_spec("jupyterlab") is None:
         raise ValueError("this Python has no JupyterLab; use `uv run course`, or run `pip install -r requirements.txt`")
     if arguments.songs < 0:
@@ -50,16 +51,6 @@ def find_checkout(chosen: Path | None = None) -> Path:
     if not (root / "chapters").is_dir():
         raise FileNotFoundError(f"{root} has no folder chapters/; --dir must name a checkout of the course")
     return root
-
-
-def find_chapter(chapters: Path, number: str) -> Path:
-    """The notebook of a chapter by its number ("01", "1", "08b"); ValueError where there is none."""
-    digits = re.fullmatch(r"(\d+)([a-z]?)", number)
-    found = sorted(chapters.glob(f"{int(digits[1]):02d}{digits[2]}_*.ipynb")) if digits else []
-    if len(found) != 1:
-        there = ", ".join(sorted(path.stem for path in chapters.glob("[0-9]*.ipynb"))) or "none"
-        raise ValueError(f"there is no chapter {number!r} in {chapters}; chapters: {there}")
-    return found[0]
 
 
 def render_first_songs(count: int) -> None:

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from course_lib.notebook import run
+from course_lib import catalogue
+from course_lib.authoring import run, sync
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = '''\
 # %% [markdown]
 # # 1. Small
@@ -49,8 +50,7 @@ def checkout(tmp_path, monkeypatch):
     (root / "course_lib" / "__init__.py").write_text("", encoding="utf8")
     (root / "README.md").write_text("| 01 | <!-- minutes 01_small -->?<!-- /minutes --> |", encoding="utf8")
     write_text(root, "double(3)")
-    monkeypatch.setenv("COURSE_DATA_DIR", str(root / "data"))
-    monkeypatch.setattr(run, "repository_root", lambda: root)
+    monkeypatch.setattr(catalogue, "repository_root", lambda: root)
     monkeypatch.setenv("COURSE_THREADS", "2")
     return root
 
@@ -83,24 +83,57 @@ def test_chapter_from_text_to_stored_outputs(checkout, capsys):
     for path in (notebook_path, notebook_path.with_suffix(".py"), checkout / "README.md"):
         assert time_line in path.read_text(encoding="utf8")
 
-    ids = [cell.id for cell in stored.cells]
+    ids = [cell.id for cell in code]
     notebook_path.write_text(notebook_path.read_text(encoding="utf8").replace('"6"', '"7"'), encoding="utf8")
     altered = notebook_path.read_bytes()
     assert course_run("01", "--check") == 1
     assert "stored '7', new '6'" in capsys.readouterr().out and notebook_path.read_bytes() == altered
 
-    write_text(checkout, "raise RuntimeError('too loud')")
+    module = checkout / "course_lib" / "spectral.py"
+    kept = {file: file.read_bytes() for file in (notebook_path, module)}
+    failing = TEXT.replace("2 * x", "3 * x").format(last="raise RuntimeError('too loud')")
+    notebook_path.with_suffix(".py").write_text(failing, encoding="utf8")
     assert course_run("01_small") == 1
     said = capsys.readouterr().err
     assert "01_small: code cell 4" in said and "RuntimeError: too loud" in said
-    after = nbformat.read(notebook_path, as_version=4)
-    assert [cell.id for cell in after.cells] == ids and after.cells[3].outputs == stored.cells[3].outputs
+    assert {file: file.read_bytes() for file in kept} == kept, "a run that failed changed what is stored"
+    assert notebook_path.with_suffix(".py").read_text(encoding="utf8") == failing, "the author's text is lost"
     assert not list((checkout / "chapters").glob(".01_small*"))
+
+    write_text(checkout, "double(4)")                       # the next run takes the text, not the notebook put back
+    assert course_run("1") == 0
+    after = [cell for cell in nbformat.read(notebook_path, as_version=4).cells if cell.cell_type == "code"]
+    assert after[3].outputs[0].data["text/plain"] == "8" and [cell.id for cell in after] == ids
+
+
+ASSIGNMENT = '''\
+# %% [markdown]
+# # Assignment 1
+
+# %%
+from course_lib.spectral import double
+print(double({number}))
+'''
+
+
+def test_an_assignment_is_executed_and_stores_nothing(checkout, capsys, monkeypatch):
+    folder = checkout / "chapters" / "assignments"
+    folder.mkdir()
+    (checkout / "course_lib" / "spectral.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf8")
+    (folder / "01_small.py").write_text(ASSIGNMENT.format(number=2), encoding="utf8")
+    executed = []
+    monkeypatch.setattr(run, "execute", lambda path, **more: executed.append(path) or run.Execution({}, 1.0, 1.0))
+    assert course_run("chapters/assignments/01_small.py") == 0
+    assert "assignment 01_small: 1.0 s" in capsys.readouterr().out
+    assert executed == [folder / "01_small.ipynb"] and not (checkout / "data").exists()
+    assert [cell.get("outputs", []) for cell in nbformat.read(executed[0], as_version=4).cells] == [[], []]
+    with pytest.raises(ValueError, match="stores no outputs to compare with"):
+        course_run("assignments/1", "--check")
 
 
 @pytest.mark.parametrize("word", ["1", "01", "01_small", "chapters/01_small.ipynb"])
 def test_chapters_by_number_and_name(checkout, word):
-    assert run.find_chapters(checkout / "chapters", [word, word]) == [checkout / "chapters" / "01_small.py"]
+    assert sync.find_notebooks(checkout, [word, word]) == [checkout / "chapters" / "01_small.py"]
 
 
 @pytest.mark.parametrize("word", ["2", "10", "small", ""])
@@ -136,27 +169,6 @@ def test_storing_is_all_or_nothing(checkout, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run.store({}, path)
     assert path.read_text(encoding="utf8") == "as it was" and len(list(path.parent.iterdir())) == 2
-
-
-def test_minutes_of_one_chapter_replace_only_its_own(tmp_path):
-    table = tmp_path / "minutes.csv"
-    for chapter, profile, seconds in (
-        ("02_b", "cpu", 90),
-        ("01_a", "cpu", 30),
-        ("01_a", "gpu", 12),
-        ("02_b", "cpu", 60),
-    ):
-        run.record_minutes(chapter, profile, run.Execution({}, seconds, seconds), table)
-    rows = [(row["chapter"], row["profile"], row["minutes"]) for row in csv.DictReader(table.open(encoding="utf8"))]
-    assert rows == [("01_a", "cpu", "0.5"), ("01_a", "gpu", "0.2"), ("02_b", "cpu", "1.0")]
-
-
-def test_minutes_in_words(tmp_path):
-    table = tmp_path / "minutes.csv"
-    assert run.minutes_text("01_a", table) == "CPU not measured, GPU not measured"
-    table.write_text("chapter,profile,seconds,threads\n01_a,cpu,61,1\n01_a,gpu,12,2\n02_b,cpu,60,2\n", encoding="utf8")
-    assert run.minutes_text("01_a", table) == "1.5 minutes on 1 CPU core, 0.5 minutes on a GPU"
-    assert run.minutes_text("02_b", table) == "1 minute on 2 CPU cores, GPU not measured"
 
 
 @pytest.mark.parametrize("best, count", [("AVX512", 4), ("DEFAULT", 2)])

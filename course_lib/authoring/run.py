@@ -1,16 +1,13 @@
 """`course run`: execute chapters without a browser, store their outputs, or compare with what is stored.
 
 For each chapter: bring the pair (.ipynb and .py) into step, export the library from all chapters, execute the notebook
-from a fresh kernel in the folder chapters/, store the outputs. A chapter that fails is left exactly as it was stored.
+from a fresh kernel in the folder chapters/, store the outputs. A chapter that fails is left as it was: its notebook and
+its module are put back, what was edited in the text stays. An assignment is executed with its solutions; it stores no
+outputs.
 """
 
 import argparse
-import contextlib
-import csv
-import datetime
-import math
 import os
-import platform
 import re
 import sys
 import tempfile
@@ -18,12 +15,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from course_lib.notebook.comparison import differences, merge_streams
-from course_lib.paths import data_dir, repository_root
+from course_lib import catalogue
+from course_lib.authoring.comparison import differences, merge_streams
+from course_lib.authoring.minutes import record_minutes, write_minutes
+from course_lib.authoring.sync import (
+    dependents,
+    export_library,
+    find_notebooks,
+    is_assignment,
+    module_file,
+    print_dependents,
+    synchronise,
+)
 
 CELL_SECONDS = 180  # time limit of one cell
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-PERCENT_SCRIPT = "py:percent"
 # What a stored cell keeps of its metadata: its tags, and what jupytext needs to give the text back unchanged.
 KEPT_CELL_METADATA = ("tags", "lines_to_next_cell", "lines_to_end_of_cell_marker")
 # The same in every chapter, whichever Python executed it; the filters tell jupytext to write no header into the text.
@@ -32,7 +38,6 @@ NOTEBOOK_METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
 }
-MINUTES_COLUMNS = ("chapter", "profile", "minutes", "seconds", "cpu_seconds", "threads", "cpu", "date")
 
 
 class ChapterFailed(Exception):
@@ -50,8 +55,11 @@ class Execution:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `course run`."""
-    parser.add_argument("chapters", nargs="*", metavar="NN", help="chapters by number or name, such as 01 or 08b")
+    parser.add_argument("chapters", nargs="*", metavar="NN",
+                        help="chapters by number or name, such as 01 or 08b; assignments as assignments/01")
     parser.add_argument("--all", action="store_true", help="every chapter")
+    parser.add_argument("--dependents", action="store_true",
+                        help="after each chapter those that import what it exports, too")
     parser.add_argument("--check", action="store_true", help="compare with the stored outputs, write nothing")
     parser.add_argument(
         "--variants",
@@ -75,71 +83,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run `course run`; 0 where every chapter ran (and, with --check or --variants, gave its stored outputs)."""
-    folder = chapters_folder()
+    root = catalogue.checkout()
     if not arguments.all and not arguments.chapters:
         raise ValueError(
             "name the chapters to execute, such as `course run 01`, or take them all with `course run --all`"
         )
-    chapters = find_chapters(folder, None if arguments.all else arguments.chapters)
+    chosen = find_notebooks(root, None if arguments.all else arguments.chapters)
+    if arguments.dependents:
+        chosen = list(dict.fromkeys([*chosen, *dependents(root, chosen)]))
     if arguments.check or arguments.variants:
         configurations = variants() if arguments.variants else {"this configuration": {}}
-        return check_chapters(chapters, configurations, arguments.timeout)
-    for chapter in chapters:
-        synchronise(chapter)
-    export_library(folder.parent)
+        return check_chapters(chosen, configurations, arguments.timeout)
     failed = 0
-    for chapter in chapters:
-        failed += not run_chapter(chapter.with_suffix(".ipynb"), arguments.profile, arguments.timeout)
+    for path in chosen:
+        failed += not run_or_restore(root, path, arguments.profile, arguments.timeout)
+    if not arguments.dependents:
+        print_dependents(root, chosen)
     return 1 if failed else 0
 
 
-def chapters_folder() -> Path:
-    """The checkout's chapters/; FileNotFoundError where the package was installed without a checkout."""
-    root = repository_root()
-    if root is None:
-        raise FileNotFoundError(
-            "no chapters beside the installed package; run `course run` in a clone of the repository"
-        )
-    return root / "chapters"
+def run_or_restore(root: Path, path: Path, profile: str, timeout: float) -> bool:
+    """Sync, export, execute and store one notebook. If that fails, notebook and module are as they were: False.
 
-
-def find_chapters(folder: Path, wanted: list[str] | None = None) -> list[Path]:
-    """The chapters of `folder`, or those `wanted`, in their order: the .ipynb, or the .py where there is no other yet.
-
-    wanted: numbers ('01', '1', '08b'), names ('01_stft_and_masks') or files. ValueError for one that does not exist.
+    The text is the author's, and is never put back. It stays newer than the notebook, so that the next run takes it.
     """
-    stems = {path.stem for pattern in ("[0-9]*.ipynb", "[0-9]*.py") for path in folder.glob(pattern)}
-    chosen = sorted(stems)
-    if wanted is not None:
-        chosen = [_match(word, sorted(stems), folder) for word in wanted]
-    notebooks = [folder / f"{stem}.ipynb" for stem in dict.fromkeys(chosen)]
-    return [path if path.exists() else path.with_suffix(".py") for path in notebooks]
-
-
-def _match(word: str, stems: list[str], folder: Path) -> str:
-    name = Path(word).stem
-    matches = [stem for stem in stems if stem == name or stem.split("_")[0].lstrip("0") == name.lstrip("0").lower()]
-    if len(matches) != 1:
-        found = ", ".join(matches or stems) or "no chapters"
-        raise ValueError(f"{word!r} names {len(matches)} chapters of {folder.name}/; there: {found}")
-    return matches[0]
-
-
-def synchronise(chapter: Path) -> None:
-    """Bring a chapter's pair into step: the newer of .ipynb and .py wins, a missing one is made (jupytext --sync)."""
-    import jupytext.cli
-
-    options = (["--from", PERCENT_SCRIPT] if chapter.suffix == ".py" else []) + ["--quiet", "--sync"]
-    status = jupytext.cli.jupytext([*options, str(chapter)])
-    if status or not all(chapter.with_suffix(suffix).exists() for suffix in (".ipynb", ".py")):
-        raise ValueError(f"{chapter.name}: jupytext could not pair it; is jupytext.toml there, is it in chapters/?")
-
-
-def export_library(root: Path) -> None:
-    """Write the library's modules from all chapters of the checkout `root` (nbdev-export)."""
-    from nbdev.doclinks import nbdev_export
-
-    nbdev_export(path=str(root / "chapters"))
+    notebook, text = path.with_suffix(".ipynb"), path.with_suffix(".py")
+    files = [notebook, *filter(None, [module_file(root, path)])]
+    before = {file: file.read_bytes() if file.exists() else None for file in files}
+    done = False
+    try:
+        synchronise(path)
+        if is_assignment(notebook):
+            done = run_assignment(notebook, timeout)
+        else:
+            export_library(root)
+            done = run_chapter(notebook, profile, timeout)
+        return done
+    finally:
+        if not done:
+            for file, contents in before.items():
+                if contents is None:
+                    file.unlink(missing_ok=True)
+                elif file.read_bytes() != contents:
+                    file.write_bytes(contents)
+            if text.exists():
+                os.utime(text)
 
 
 def execute(
@@ -248,10 +236,22 @@ def run_chapter(path: Path, profile: str, timeout: float) -> bool:
         return False
     if profile == "cpu":
         store(execution.notebook, path)
-    table = data_dir() / "results" / "minutes.csv"
-    record_minutes(path.stem, profile, execution, table)
+    table = path.parent.parent / "data" / "results" / "minutes.csv"
+    record_minutes(path.stem, profile, execution.seconds, execution.cpu_seconds, table)
     write_minutes(path, table)
     print(f"{path.stem}: {execution.seconds:.1f} s ({execution.cpu_seconds:.1f} s of processor time)", flush=True)
+    return True
+
+
+def run_assignment(path: Path, timeout: float) -> bool:
+    """Execute an assignment with its solutions; nothing is stored. False, with the reason printed, if it failed."""
+    print(f"assignment {path.stem}: executing ...", flush=True)
+    try:
+        execution = execute(path, timeout=timeout)
+    except ChapterFailed as error:
+        print(error, file=sys.stderr)
+        return False
+    print(f"assignment {path.stem}: {execution.seconds:.1f} s; every check passes with the solutions", flush=True)
     return True
 
 
@@ -271,88 +271,6 @@ def store(notebook, path: Path) -> None:
         temporary.unlink(missing_ok=True)
     if (text := path.with_suffix(".py")).exists():
         os.utime(text)  # the text stays the newer one: JupyterLab takes the cells from it
-
-
-def record_minutes(chapter: str, profile: str, execution: Execution, path: Path) -> None:
-    """Put a chapter's time into the table at `path`, in place of what it held for this chapter and profile."""
-    rows = []
-    if path.exists():
-        with path.open(encoding="utf8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row["chapter"], row["profile"]) != (chapter, profile)]
-    rows.append(
-        {
-            "chapter": chapter,
-            "profile": profile,
-            "minutes": f"{execution.seconds / 60:.1f}",
-            "seconds": f"{execution.seconds:.0f}",
-            "cpu_seconds": f"{execution.cpu_seconds:.0f}",
-            "threads": thread_count(),
-            "cpu": processor_name(),
-            "date": datetime.date.today().isoformat(),
-        }
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, MINUTES_COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["chapter"], row["profile"])))
-
-
-def minutes_text(chapter: str, table: Path) -> str:
-    """How long a chapter runs in words, from the table of minutes: '1.5 minutes on 2 CPU cores, GPU not measured'.
-
-    Rounded up to half minutes, so that it stays the same from one execution to the next.
-    """
-    measured = {}
-    if table.exists():
-        with table.open(encoding="utf8", newline="") as file:
-            measured = {row["profile"]: row for row in csv.DictReader(file) if row["chapter"] == chapter}
-    parts = []
-    for profile, device in (("cpu", "CPU"), ("gpu", "GPU")):
-        if row := measured.get(profile):
-            minutes = max(0.5, math.ceil(float(row["seconds"]) / 30) / 2)
-            where = f"on {row['threads']} CPU core{'s' * (row['threads'] != '1')}" if profile == "cpu" else "on a GPU"
-            parts.append(f"{minutes:g} minute{'s' * (minutes != 1)} {where}")
-        else:
-            parts.append(f"{device} not measured")
-    return ", ".join(parts)
-
-
-def write_minutes(chapter: Path, table: Path) -> None:
-    """Write a chapter's minutes between its marks, `<!-- minutes NN_topic -->...<!-- /minutes -->`.
-
-    The marks stand in the chapter's header, in text and notebook alike, and in the README's list of chapters.
-    """
-    marked = re.compile(rf"(<!-- minutes {re.escape(chapter.stem)} -->).*?(<!-- /minutes -->)")
-    words = minutes_text(chapter.stem, table)  # plain words, the same in a notebook's JSON
-    readme = chapter.parent.parent / "README.md"
-    for path in (chapter.with_suffix(".ipynb"), chapter.with_suffix(".py"), readme):  # the text stays the newer one
-        if not path.exists():
-            continue
-        text = path.read_text(encoding="utf8")
-        new = marked.sub(rf"\g<1>{words}\g<2>", text)
-        if new != text:
-            path.write_text(new, encoding="utf8", newline="\n")
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(chapter.with_suffix(".py"))
-
-
-def thread_count() -> int:
-    """How many threads a chapter computes with: COURSE_THREADS or OMP_NUM_THREADS where set, else the usable cores."""
-    for name in ("COURSE_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    usable = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(usable(0)) if usable else os.cpu_count() or 1
-
-
-def processor_name() -> str:
-    """The processor's name, such as 'AMD EPYC', as far as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def variants() -> dict[str, dict[str, str]]:
@@ -379,6 +297,8 @@ def check_chapters(chapters: list[Path], configurations: dict[str, dict[str, str
     for chapter in chapters:
         if chapter.suffix != ".ipynb":
             raise FileNotFoundError(f"{chapter.name} has no notebook yet; make it with `course run {chapter.stem}`")
+        if is_assignment(chapter):
+            raise ValueError(f"assignments/{chapter.name} stores no outputs to compare with; leave out --check and --variants")
         for name, environment in configurations.items():
             try:
                 findings, seconds = compare_with_stored(chapter, timeout, environment)

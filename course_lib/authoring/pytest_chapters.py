@@ -1,6 +1,6 @@
 """A pytest plugin that executes every notebook it meets, cell by cell, and compares the outputs with the stored ones.
 
-It is nbval with three things changed: the comparison is the course's own (`course_lib.notebook.comparison`: numbers
+It is nbval with three things changed: the comparison is the course's own (`course_lib.authoring.comparison`: numbers
 within a small tolerance, sounds and pictures by their presence), a kernel that dies is noticed at once and not at the
 time limit, and kernels run this very Python, as `course run` runs them. pyproject.toml loads it for every `pytest`;
 assignments are left to their own tests.
@@ -15,9 +15,9 @@ import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel, start_new_kernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from course_lib.notebook.comparison import differences
-from course_lib.notebook.numba_cache import fill_numba_cache
-from course_lib.notebook.run import kernel_environment
+from course_lib.authoring.comparison import differences
+from course_lib.authoring.numba_cache import fill_numba_cache
+from course_lib.authoring.run import kernel_environment
 from course_lib.paths import repository_root
 
 SKIPPED_FOLDERS = {"assignments", ".ipynb_checkpoints"}
@@ -86,9 +86,11 @@ class ChapterFile(IPyNbFile):
 
     def collect(self):
         for cell in super().collect():
-            yield ChapterCell.from_parent(
+            chapter_cell = ChapterCell.from_parent(
                 self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options
             )
+            chapter_cell.add_marker("notebook")
+            yield chapter_cell
 
 
 class ChapterCell(IPyNbCell):
