@@ -8,7 +8,7 @@ in a process pool does not import torch in every process.
 import importlib
 
 _MODULES = {
-    "STEMS": "tracks", "SIX_STEMS": "tracks", "Track": "tracks", "open_tracks": "tracks",
+    "STEMS": "tracks", "SIX_STEMS": "tracks", "Track": "tracks", "open_tracks": "datasets",
     "RECORDINGS": "recordings", "recording": "recordings", "attribution": "recordings",
     "RandomChunks": "loaders", "Remix": "loaders", "batches": "loaders",
 }

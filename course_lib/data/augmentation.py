@@ -5,9 +5,11 @@ returns a new tensor. The mixture is formed afterwards, as the sum of what came 
 Demucs (gain 0.25 to 1.25, channels swapped and polarity flipped in half of the cases, remix in groups of 4).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
@@ -64,6 +66,166 @@ class Augmentation:
         factors = _gains(sources, *self.gain, generator)
         factors *= _signs(sources, self.flip, generator)
         return _swapped(sources.mul_(factors), self.swap, generator)
+
+
+QUIET = 1e-7                    # a level below this is silence: nothing is measured in it
+CORNERS = (50.0, 120.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)      # Hz of the random equaliser
+ENVELOPE_HOP = 512              # samples per step of the compressor's level
+LONGEST_ROOM = 0.8              # seconds
+
+
+@dataclass(frozen=True)
+class StudioAugmentation:
+    """What a recording studio could have done otherwise, drawn for each source: for the loaders.
+
+    Called with (sources, generator), sources (sources, channels, time); returns a new tensor of that shape, finite for
+    silent, short and loud sources. In this order, each with its own draw:
+
+    equaliser: standard deviation in dB of a random curve over nine corners, straight between them over log frequency.
+    room: probability of a short synthetic room. saturation: probability of soft clipping. compression: probability of
+    a compressor. width: highest factor of the difference of the sides (drawn from 0; None: as recorded). gain: lowest
+    and highest in dB. flip, swap: as for `Augmentation`. absent: probability that a source is silent (never all).
+    bus: probability that one compressor's gain is laid over all sources. loudness: lowest and highest gain in dB of the
+    whole chunk. rate: Hz, of the corners and times.
+    """
+
+    equaliser: float = 4.0
+    room: float = 0.25
+    saturation: float = 0.25
+    compression: float = 0.3
+    width: float | None = 1.4
+    gain: tuple[float, float] = (-9.0, 3.0)
+    flip: float = 0.5
+    swap: float = 0.5
+    absent: float = 0.05
+    bus: float = 0.3
+    loudness: tuple[float, float] = (-8.0, 3.0)
+    rate: int = 44100
+
+    def __post_init__(self):
+        for name in ("room", "saturation", "compression", "flip", "swap", "absent", "bus"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a probability between 0 and 1")
+        for name in ("gain", "loudness"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected the lowest and the highest dB")
+        if self.equaliser < 0 or (self.width is not None and self.width < 0) or self.rate < 1:
+            raise ValueError(f"equaliser is {self.equaliser}, width {self.width} and rate {self.rate}; expected "
+                             "numbers from 0 on, and a sampling rate in Hz")
+
+    def __call__(self, sources: Tensor, generator: Generator) -> Tensor:
+        y = self._filtered(sources, generator)
+        y = self._saturated(y, generator)
+        y = self._compressed(y, generator)
+        y = self._placed(y, generator)
+        if float(torch.rand((), generator=generator)) < self.bus:
+            y *= _compressor(y.sum(0), generator)
+        return y
+
+    def _filtered(self, y: Tensor, generator: Generator) -> Tensor:
+        """Equaliser and room in the frequency domain, at equal energy. Sound wraps around the ends of the chunk."""
+        count, channels, time = y.shape
+        knots = self.equaliser * torch.randn(count, len(CORNERS), generator=generator)
+        in_room = torch.rand(count, generator=generator) < self.room
+        spectrum = torch.fft.rfft(y)
+        spectrum *= equaliser_curve(knots, time, self.rate)[:, None]
+        for source in in_room.nonzero().flatten().tolist():
+            spectrum[source] *= torch.fft.rfft(_room(channels, time, self.rate, generator), time)
+        return _at_level_of(torch.fft.irfft(spectrum, time), y)
+
+    def _saturated(self, y: Tensor, generator: Generator) -> Tensor:
+        chosen = torch.rand(len(y), generator=generator) < self.saturation
+        drives = torch.exp(torch.empty(len(y)).uniform_(math.log(0.2), math.log(2.5), generator=generator))
+        for source in chosen.nonzero().flatten().tolist():
+            before = y[source:source + 1]
+            clipped = torch.tanh(before * (drives[source] / _levels(before).clamp_min(QUIET)))
+            y[source] = _at_level_of(clipped, before)[0]
+        return y
+
+    def _compressed(self, y: Tensor, generator: Generator) -> Tensor:
+        chosen = torch.rand(len(y), generator=generator) < self.compression
+        for source in chosen.nonzero().flatten().tolist():
+            before = y[source:source + 1]
+            y[source] = _at_level_of(before * _compressor(before[0], generator), before)[0]
+        return y
+
+    def _placed(self, y: Tensor, generator: Generator) -> Tensor:
+        """Width, gain, polarity, channels, silence and loudness: one matrix between the channels for each source."""
+        count, channels, _ = y.shape
+        widths = torch.ones(count) if self.width is None else self.width * torch.rand(count, generator=generator)
+        gains = _decibels(self.gain, (count,), generator) * _decibels(self.loudness, (), generator)
+        gains *= _signs(y, self.flip, generator).view(count)
+        swapped = torch.rand(count, generator=generator) < self.swap
+        heard = torch.rand(count, generator=generator) >= self.absent
+        gains *= heard if heard.any() else 1
+        if channels != 2:
+            return y * gains.view(-1, 1, 1)
+        same, across = (1 + widths) / 2 * gains, (1 - widths) / 2 * gains
+        same, across = torch.where(swapped, across, same), torch.where(swapped, same, across)
+        return torch.stack([same, across, across, same], dim=1).view(count, 2, 2) @ y
+
+
+def equaliser_curve(knots: Tensor, time: int, rate: int) -> Tensor:
+    """Gains at the bins of an rfft of `time` samples: (sources, corners) in dB to (sources, time // 2 + 1)."""
+    corners = torch.tensor(CORNERS).log2()
+    bins = time // 2 + 1
+    points = min(bins, 1025)
+    octaves = (torch.linspace(0, rate / 2, points)).clamp(CORNERS[0], CORNERS[-1]).log2()
+    above = torch.searchsorted(corners, octaves).clamp(1, len(CORNERS) - 1)
+    share = (octaves - corners[above - 1]) / (corners[above] - corners[above - 1])
+    decibels = knots[:, above - 1] * (1 - share) + knots[:, above] * share
+    gains = 10 ** (decibels / 20)
+    return gains if points == bins else F.interpolate(gains[None], bins, mode="linear", align_corners=True)[0]
+
+
+def _room(channels: int, time: int, rate: int, generator: Generator) -> Tensor:
+    """An impulse response: the sound itself, then decaying noise with falling highs; (channels, up to 0.8 s)."""
+    seconds, amount, dark = torch.rand(3, generator=generator).tolist()
+    length = max(1, min(time, int(LONGEST_ROOM * rate)))
+    decay = torch.exp(torch.arange(length) * (-6.9 / (rate * (0.1 + seconds * (LONGEST_ROOM - 0.1)))))
+    noise = torch.randn(channels, length, generator=generator) * decay
+    noise = noise + dark * torch.roll(noise, 1, -1)
+    noise = noise / noise.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt() * (0.1 + 0.7 * amount)
+    noise[:, 0] = 1
+    return noise
+
+
+def _compressor(y: Tensor, generator: Generator) -> Tensor:
+    """The gain of a compressor that listens to y (channels, time): (time,), at most 1.
+
+    Threshold and ratio are drawn relative to the level of the chunk; the level follows in steps of ENVELOPE_HOP.
+    """
+    threshold, ratio = torch.rand(2, generator=generator).tolist()
+    time = y.shape[-1]
+    steps = time // ENVELOPE_HOP
+    if steps < 8:
+        return torch.ones(time)
+    power = y[:, :steps * ENVELOPE_HOP].square().view(len(y), steps, ENVELOPE_HOP).mean((0, 2))
+    mean = power.mean()
+    if float(mean) < QUIET ** 2:
+        return torch.ones(time)
+    level = F.avg_pool1d(power[None], 5, 1, 2, count_include_pad=False)
+    excess = (10 * torch.log10(level.clamp_min(QUIET ** 2) / mean) + 10 * threshold).clamp_min(0)
+    gain = 10 ** (-excess * (1 - 1 / (1.5 + 6 * ratio)) / 20)
+    return F.interpolate(gain[None], time, mode="linear", align_corners=False)[0, 0]
+
+
+def _levels(y: Tensor) -> Tensor:
+    """Root mean square of each source: (sources, channels, time) to (sources, 1, 1)."""
+    return torch.linalg.vector_norm(y, dim=(1, 2), keepdim=True) / math.sqrt(y[0].numel())
+
+
+def _at_level_of(y: Tensor, reference: Tensor) -> Tensor:
+    """y (sources, channels, time), changed in place to each source's level in `reference`; silence stays silence."""
+    wanted, found = _levels(reference), _levels(y)
+    return y.mul_(torch.where(found > 1e-6 * wanted, wanted / found.clamp_min(1e-30), 0))
+
+
+def _decibels(bounds: tuple[float, float], shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Amplitude factors of gains drawn uniformly in dB."""
+    low, high = bounds
+    return 10 ** ((low + (high - low) * torch.rand(shape, generator=generator)) / 20)
 
 
 def _gains(sources: Tensor, low: float, high: float, generator: Generator) -> Tensor:

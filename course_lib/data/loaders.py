@@ -112,19 +112,25 @@ class Remix(RandomChunks):
     the group then takes each of its sources from another of them, so that each source is used once.
 
     group: chunks in a group, at least as many as there are stems and at most as many as there are tracks.
+    share: of the groups that are remixed; the chunks of the others are songs as they were played.
     augment: by default gain 0.25 to 1.25, polarity and channels flipped in half of the cases; None: only the remix.
     Other arguments, shapes and errors: `RandomChunks`.
     """
 
     def __init__(self, tracks: Sequence[Track], seconds: float, length: int, seed: int,
-                 stems: Sequence[str] = STEMS, group: int = 4, augment: Augment | None = Augmentation()):
+                 stems: Sequence[str] = STEMS, group: int = 4, augment: Augment | None = Augmentation(),
+                 share: float = 1.0):
         super().__init__(tracks, seconds, length, seed, stems, augment)
         if not len(stems) <= group <= len(tracks):
             raise ValueError(f"group is {group}; for {len(stems)} stems, each from another song, and {len(tracks)} "
                              f"tracks it must lie in {len(stems)}..{len(tracks)}. Pass more tracks or fewer stems")
-        self.group = group
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share}; expected the share of groups that are remixed, between 0 and 1")
+        self.group, self.share = group, share
 
     def places(self, index: int) -> list[Place]:
+        if self.share < 1 and float(torch.rand((), generator=self._generator(index // self.group, 2))) >= self.share:
+            return super().places(index)
         generator = self._generator(index // self.group)
         songs = torch.randperm(len(self.tracks), generator=generator)[:self.group].tolist()
         group = [self._draw_place(song, generator) for song in songs]
@@ -245,6 +251,8 @@ def _integer(high: int, generator: Generator) -> int:
 def _check_tracks(tracks: Sequence[Track], seconds: float, stems: Sequence[str]) -> None:
     if not tracks or not stems:
         raise ValueError(f"{len(tracks)} tracks and {len(stems)} stems given; expected at least one of each")
+    if not math.isfinite(seconds):
+        raise ValueError(f"seconds is {seconds}; expected a positive length of chunks")
     first = tracks[0]
     frames = round(seconds * first.rate)
     if frames < 1:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_lib.data.song_folders import existing_root, read_song_folder, song_folders, song_name
 from course_lib.data.stem_readers import StemReader
-from course_lib.data.tracks import STEMS, Track, existing_root, read_song_folder, song_folders
+from course_lib.data.tracks import STEMS, Track
 from course_lib.data.without_ffmpeg import ffmpeg_is_there, import_musdb
-from course_lib.paths import data_dir
+from course_lib.paths import data_dir, shown
 
 # The list of musdb (`validation_tracks` of its configs/mus.yaml), so that HQ needs no musdb; a test compares the two.
 VALIDATION_SONGS = frozenset({
@@ -48,11 +49,14 @@ def stem_file_tracks(root: Path, split: str, count: int | None = None) -> list[T
     """
     _require_ffmpeg()
     subset = _subset_folder(root, split)
-    names = [path.name.removesuffix(STEM_FILE_SUFFIX) for path in subset.glob("*" + STEM_FILE_SUFFIX)]
+    names = [path.name.removesuffix(STEM_FILE_SUFFIX) for path in subset.glob("*" + STEM_FILE_SUFFIX)
+             if not path.name.startswith(".")]
     _not_empty([name for name in names if _belongs(name, split)], subset, split,
                f'a {STEM_FILE_SUFFIX} file for each song (WAV folders are source "musdb18hq")')
     database = import_musdb().DB(root=str(root), subsets=subset.name, split=None if split == "test" else split)
-    return [_stem_file_track(song) for song in database.tracks[:count]]
+    # musdb looks into every folder below, and takes what macOS and file servers left there for songs.
+    songs = {song.path: song for song in database.tracks if song.name in names}
+    return [_stem_file_track(song) for song in list(songs.values())[:count]]
 
 
 def sample_tracks(root: str | Path | None, split: str, count: int | None = None, download: bool = False) -> list[Track]:
@@ -63,8 +67,9 @@ def sample_tracks(root: str | Path | None, split: str, count: int | None = None,
         try:
             import_musdb().DB(root=str(folder), download=True, subsets=[])
         except (OSError, zipfile.BadZipFile) as error:
-            raise FileNotFoundError(f"{folder}: the excerpts of MUSDB18 are not there and could not be downloaded "
-                                    f"({error}). Connect to the internet, or pass their folder as root=") from error
+            raise FileNotFoundError(f"{shown(folder)}: the excerpts of MUSDB18 are not there and could not be "
+                                    f"downloaded ({error}). Connect to the internet, or pass their folder as "
+                                    "root=") from error
     return stem_file_tracks(existing_root(root, "musdb18-7s"), split, count)
 
 
@@ -79,32 +84,34 @@ class _FromStemFile:
         frames, rate = out.shape[1], self.song.rate
         audio = self.song.load_audio(self.song.path, self.stream, start / rate, frames / rate)     # (time, channels)
         if len(audio) < frames:
-            raise ValueError(f"{self.song.path}: truncated or damaged: stream {self.stream} gives {len(audio)} samples "
-                             f"from {start} on, {frames} expected. Fetch it again")
+            raise ValueError(f"{shown(self.song.path)}: truncated or damaged: stream {self.stream} gives {len(audio)} "
+                             f"samples from {start} on, {frames} expected. Fetch it again")
         out.copy_(torch.from_numpy(audio[:frames].T))
 
 
 def _stem_file_track(song: Any) -> Track:
     readers: dict[str, StemReader] = {stem: _FromStemFile(song, song.sources[stem].stem_id) for stem in STEMS}
     info = {"artist": song.artist, "title": song.title, "subset": song.subset}
-    return Track(song.name, song.rate, song.samples, 2, readers, _FromStemFile(song, song.stem_id), info)
+    mixture = _FromStemFile(song, song.stem_id)
+    return Track(song_name(Path(song.name)), song.rate, song.samples, 2, readers, mixture, info)
 
 
 def _subset_folder(root: Path, split: str) -> Path:
     folder = root / ("test" if split == "test" else "train")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; expected MUSDB18's folders train and test in {root}")
+        raise FileNotFoundError(f"{shown(folder)}: no such folder; expected MUSDB18's folders train and test in "
+                                f"{shown(root)}")
     return folder
 
 
 def _belongs(name: str, split: str) -> bool:
-    return split == "test" or (name in VALIDATION_SONGS) == (split == "valid")
+    return split == "test" or (song_name(Path(name)) in VALIDATION_SONGS) == (split == "valid")
 
 
 def _not_empty(songs: Iterable, folder: Path, split: str, expected: str) -> None:
     if not songs:
         which = {"train": "besides the validation songs", "valid": "among the validation songs"}.get(split, "at all")
-        raise FileNotFoundError(f"{folder}: no songs {which}; expected {expected}. Fetch the data set again")
+        raise FileNotFoundError(f"{shown(folder)}: no songs {which}; expected {expected}. Fetch the data set again")
 
 
 def _require_ffmpeg() -> None:

@@ -1,12 +1,13 @@
 """Recordings of real music and speech to try a method on: the examples that librosa downloads, with their licences."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
-import torchaudio
 from torch import Tensor
 
 from course_lib.data.audio_files import read_audio, read_header
+from course_lib.data.resampling import check_rate, resample
 
 
 class Recording(NamedTuple):
@@ -67,6 +68,10 @@ def recording(name: str, rate: int | None = None, mono: bool = False, start: flo
     unknown name or a piece outside the recording.
     """
     _known(name)
+    if rate is not None:
+        check_rate(rate)
+    if not math.isfinite(start) or not (seconds is None or math.isfinite(seconds)):
+        raise ValueError(f"start is {start} and seconds {seconds}; expected finite numbers")
     header = read_header(_local_file(name))
     first = round(start * header.rate)
     frames = header.frames - first if seconds is None else round(seconds * header.rate)
@@ -78,9 +83,7 @@ def recording(name: str, rate: int | None = None, mono: bool = False, start: flo
         audio = audio.mean(0, keepdim=True)
     if rate is None or rate == header.rate:
         return audio, header.rate
-    if rate < 1:
-        raise ValueError(f"rate is {rate}; expected a sampling rate in Hz, for example 16000")
-    return torchaudio.functional.resample(audio, header.rate, rate), rate
+    return resample(audio, header.rate, rate), int(rate)
 
 
 def _known(name: str) -> Recording:
@@ -91,7 +94,7 @@ def _known(name: str) -> Recording:
 
 def _local_file(name: str) -> Path:
     """The recording's file in its best quality, downloaded if need be."""
-    import librosa                                 # on demand: it takes seconds to import
+    import librosa  # on demand: it takes seconds to import
     try:
         return Path(librosa.ex(name, hq=True))
     except (OSError, ValueError) as error:         # no network, a read-only folder, a file with another hash

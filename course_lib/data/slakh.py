@@ -4,6 +4,7 @@ ROOT/{train,validation,test}/TrackNNNNN/{mix.flac, metadata.yaml, stems/SNN.flac
 course's stems; nobody sings in Slakh2100, so `vocals` is silent.
 """
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,13 @@ from pathlib import Path
 import yaml
 
 from course_lib.data.audio_files import AudioHeader, read_header
+from course_lib.data.song_folders import common_format, song_folders, song_name
 from course_lib.data.stem_readers import FromFile, Silent, StemReader, SumOf
-from course_lib.data.tracks import PARTS_OF_OTHER, SIX_STEMS, Track, common_format, song_folders
+from course_lib.data.tracks import PARTS_OF_OTHER, SIX_STEMS, Track
+from course_lib.paths import shown
 
 _SPLIT_FOLDERS = {"train": "train", "valid": "validation", "test": "test"}
+_STEM_NAME = re.compile(r"[A-Za-z0-9_-]+")          # it becomes a file's name
 # `inst_class` of metadata.yaml -> stem; every other class (strings, brass, organ, synth lead, ...) is `other`.
 _STEM_OF_CLASS = {"Drums": "drums", "Bass": "bass", "Guitar": "guitar", "Piano": "piano"}
 
@@ -26,12 +30,12 @@ def slakh_tracks(root: Path, split: str, count: int | None = None, cut_to_shorte
     """
     folder = root / _SPLIT_FOLDERS[split]
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; expected Slakh2100's folders train, validation and test "
-                                f"in {root}")
+        raise FileNotFoundError(f"{shown(folder)}: no such folder; expected Slakh2100's folders train, validation and "
+                                f"test in {shown(root)}")
     songs = [song for song in song_folders(folder) if (song / "metadata.yaml").is_file()]
     if not songs:
-        raise FileNotFoundError(f"{folder}: no songs in it; expected folders TrackNNNNN with mix.flac, metadata.yaml "
-                                "and stems/")
+        raise FileNotFoundError(f"{shown(folder)}: no songs in it; expected folders TrackNNNNN with mix.flac, "
+                                "metadata.yaml and stems/")
     return [slakh_track(song, cut_to_shortest) for song in songs[:count]]
 
 
@@ -49,16 +53,16 @@ def slakh_track(folder: Path, cut_to_shortest: bool = False) -> Track:
     paths = {key: path for key in rendered if (path := _audio_file(folder / "stems", key)) is not None}
     missing = [key for key in rendered if key not in paths]
     if missing:
-        warnings.warn(f"{folder}: no audio for {', '.join(missing)}, which metadata.yaml says was rendered; "
+        warnings.warn(f"{shown(folder)}: no audio for {', '.join(missing)}, which metadata.yaml says was rendered; "
                       "their stems are without them", stacklevel=2)
     if (mix := _audio_file(folder, "mix")) is None:
-        raise FileNotFoundError(f"{folder}: no mix.flac in it; fetch the song again")
+        raise FileNotFoundError(f"{shown(folder)}: no mix.flac in it; fetch the song again")
     headers = {"mix": read_header(mix), **{key: read_header(path) for key, path in paths.items()}}
     rate, frames, channels = common_format(headers.values(), folder, cut_to_shortest, channels=2)
     stems = _stems({key: headers[key] for key in paths}, instruments)
     found = {"silent_stems": [stem for stem, reader in stems.items() if isinstance(reader, Silent)],
              "not_rendered": [key for key in instruments if key not in rendered], "missing_stems": missing}
-    return Track(folder.name, rate, frames, channels, stems, FromFile(headers["mix"]), {**metadata, **found})
+    return Track(song_name(folder), rate, frames, channels, stems, FromFile(headers["mix"]), {**metadata, **found})
 
 
 def _stems(headers: Mapping[str, AudioHeader], instruments: Mapping[str, dict]) -> dict[str, StemReader]:
@@ -81,14 +85,30 @@ def _audio_file(folder: Path, name: str) -> Path | None:
 
 
 def _metadata(path: Path) -> dict:
+    """metadata.yaml, after a check of what is read from it here; ValueError naming the file where that is not right."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the metadata of a Slakh2100 song")
+        raise FileNotFoundError(f"{shown(path)}: no such file; expected the metadata of a Slakh2100 song")
     try:
-        metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
-        incomplete = [key for key, stem in metadata["stems"].items() if "inst_class" not in stem]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not the metadata of a Slakh2100 song ({type(error).__name__}: {error}); expected a "
-                         "mapping `stems` with an `inst_class` for each. Fetch the song again") from error
-    if incomplete:
-        raise ValueError(f"{path}: no `inst_class` for {', '.join(incomplete)}; fetch the song again")
+        metadata = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:           # ValueError: not UTF-8, or an odd date
+        raise _no_metadata(path, f"{type(error).__name__}: {error}") from error
+    instruments = metadata.get("stems") if isinstance(metadata, dict) else None
+    if not isinstance(instruments, dict) or not all(isinstance(stem, dict) for stem in instruments.values()):
+        raise _no_metadata(path, "no mapping `stems` of mappings")
+    if odd := [key for key in instruments if not isinstance(key, str) or not _STEM_NAME.fullmatch(key)]:
+        raise _no_metadata(path, f"stems named {_some(odd)}")
+    for field, kind, default in (("inst_class", str, None), ("is_drum", bool, False), ("audio_rendered", bool, True)):
+        odd = [key for key, stem in instruments.items() if not isinstance(stem.get(field, default), kind)]
+        if odd:
+            raise _no_metadata(path, f"no `{field}` for {_some(odd)} that is a {kind.__name__}")
     return metadata
+
+
+def _no_metadata(path: Path, found: str) -> ValueError:
+    return ValueError(f"{shown(path)}: not the metadata of a Slakh2100 song ({found}); expected a mapping `stems` of "
+                      "S00, S01, ..., with an `inst_class` for each. Fetch the song again")
+
+
+def _some(keys: list) -> str:
+    """The first few of these keys in words."""
+    return ", ".join(str(key) for key in keys[:5]) + (", ..." if len(keys) > 5 else "")

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torchaudio
 from torch import Tensor
 
 from course_lib.data.audio_files import FULL_SCALE_16_BIT, AudioHeader, read_audio
-
-# torchaudio.functional.resample's defaults; the margin below follows from them.
-_LOWPASS_FILTER_WIDTH = 6
-_ROLLOFF = 0.99
+from course_lib.data.resampling import LOWPASS_FILTER_WIDTH, ROLLOFF, resample, steps
 
 
 class StemReader(Protocol):
@@ -75,7 +71,7 @@ class SumOf:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A stem at another sampling rate (windowed-sinc interpolation, torchaudio's defaults).
+    """A stem at another sampling rate, through `resample`.
 
     A piece equals the same piece of the whole stem resampled at once: it is computed from a few samples more on either
     side, starting where the two sampling grids meet.
@@ -88,23 +84,16 @@ class Resampled:
 
     def read_into(self, start: int, out: Tensor) -> None:
         channels, frames = out.shape
-        common = math.gcd(self.from_rate, self.to_rate)
-        step_in, step_out = self.from_rate // common, self.to_rate // common     # the grids meet every step
-        reach = math.ceil(_LOWPASS_FILTER_WIDTH * step_in / (min(step_in, step_out) * _ROLLOFF)) + 1
+        step_in, step_out = steps(self.from_rate, self.to_rate)                  # the grids meet every step
+        reach = math.ceil(LOWPASS_FILTER_WIDTH * step_in / (min(step_in, step_out) * ROLLOFF)) + 1
         first_step = max(0, start // step_out - math.ceil(reach / step_in))
         first_in = first_step * step_in
         last_in = min(self.frames, math.ceil((start + frames) * step_in / step_out) + reach)
         audio = torch.empty(channels, last_in - first_in)
         self.stem.read_into(first_in, audio)
-        audio = torchaudio.functional.resample(audio, step_in, step_out, lowpass_filter_width=_LOWPASS_FILTER_WIDTH,
-                                               rolloff=_ROLLOFF)
+        audio = resample(audio, step_in, step_out)
         skip = start - first_step * step_out
         out.copy_(audio[:, skip:skip + frames])
-
-
-def resampled_frames(frames: int, from_rate: int, to_rate: int) -> int:
-    """How many samples `frames` samples become at another rate (rounded up, as torchaudio does)."""
-    return math.ceil(frames * to_rate / from_rate)
 
 
 class StemCache:
@@ -116,7 +105,7 @@ class StemCache:
     """
 
     def __init__(self, limit_mb: float):
-        if not limit_mb > 0:
+        if not 0 < limit_mb < math.inf:
             raise ValueError(f"the cache's limit is {limit_mb} MB; expected a positive number of megabytes")
         self.limit = int(limit_mb * 1e6)
         self._keys_given = 0

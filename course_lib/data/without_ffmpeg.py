@@ -8,12 +8,14 @@ stempeg functions they call are replaced by ones over soundfile, which read and 
 import importlib
 import shutil
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import soundfile
 
 from course_lib.data.audio_files import read_header
+from course_lib.paths import for_libsndfile
 
 
 def ffmpeg_is_there() -> bool:
@@ -76,10 +78,10 @@ def _read_stems(filename: str, start: float | None = 0, duration: float | None =
                          "ffmpeg. Open the set without sample_rate and resample with torchaudio")
     first = round((start or 0) * header.rate)
     frames = -1 if duration is None else round(duration * header.rate)
-    audio, rate = soundfile.read(str(filename), start=first, frames=frames, dtype="float64", always_2d=True)
+    audio, rate = soundfile.read(for_libsndfile(filename), start=first, frames=frames, dtype="float64", always_2d=True)
     return audio, rate
 
 
 def _write_audio(path: str, data: np.ndarray, sample_rate: float = 44100, **_ignored) -> None:
     """data: (time, channels) in [-1, 1], written in the format of the file's suffix."""
-    soundfile.write(str(path), data, int(sample_rate))
+    soundfile.write(for_libsndfile(path), data, int(sample_rate), format=Path(path).suffix[1:].upper())

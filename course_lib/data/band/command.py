@@ -6,6 +6,7 @@ from pathlib import Path
 
 from course_lib.data.band import library, writer
 from course_lib.data.band.soundfonts import find_fluid_soundfont
+from course_lib.data.band.worlds import WORLDS
 
 FLUID = "fluid"      # the value of --soundfont that stands for find_fluid_soundfont()
 
@@ -26,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sound.add_argument("--soundfont", metavar="FILE",
                        help=f"an .sf2 or .sf3 file, or '{FLUID}' for FluidR3_GM.sf2 where the system has it installed "
                             "(default: the one inside pretty_midi)")
+    sound.add_argument("--world", metavar="NAME", choices=["band", *WORLDS],
+                       help="draw sounds, voices and effects from a world instead: "
+                            + "; ".join(f"{world.name} ({world.about})" for world in WORLDS.values()))
     parser.add_argument("--jobs", type=int, metavar="N",
                         help=f"processes that render (default: one per core, at most {library.MOST_JOBS})")
     instead = parser.add_argument_group("instead of rendering").add_mutually_exclusive_group()
@@ -80,7 +84,7 @@ def render(arguments: argparse.Namespace) -> int:
     """Render what is missing, with an estimate before and the place after."""
     soundfont = find_fluid_soundfont() if arguments.soundfont == FLUID else arguments.soundfont
     wanted = wanted_songs(arguments)
-    variant = library.variant_of(arguments.seconds, arguments.rate, soundfont)
+    variant = library.variant_of(arguments.seconds, arguments.rate, soundfont, arguments.world)
     folder = library.band_root() / variant.name
     missing = sum(library.find_song(folder / split, seed) is None for split, seeds in wanted.items() for seed in seeds)
     total = sum(len(seeds) for seeds in wanted.values())
@@ -90,7 +94,8 @@ def render(arguments: argparse.Namespace) -> int:
     if missing:
         library.check_disk_space(folder, needed)
     for split, seeds in wanted.items():
-        library.render_songs(seeds, split, arguments.seconds, arguments.rate, soundfont, jobs=arguments.jobs)
+        library.render_songs(seeds, split, arguments.seconds, arguments.rate, soundfont, jobs=arguments.jobs,
+                             world=arguments.world)
         print(f"{len(seeds)} songs in {folder / split}")
     return 0
 

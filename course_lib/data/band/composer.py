@@ -17,8 +17,23 @@ from course_lib.data.band.figures import BASS_FIGURES, COMP_FIGURES, BassBar, Co
 from course_lib.data.band.harmony import PROGRESSIONS, Key, nearest_pitch, voice_lead
 from course_lib.data.band.song import Chord, Note, Part, Song
 from course_lib.data.band.styles import (
-    CLOSED_HAT, CRASH, CRASH_2, DISTORTED_GUITAR_PROGRAMS, HIGH_MID_TOM, KICK, LOW_FLOOR_TOM, LOW_MID_TOM, LOW_TOM,
-    OPEN_HAT, RIDE, SNARE, STYLES, Style, bass_tag, instrument_tag, kit_tag,
+    CLOSED_HAT,
+    CRASH,
+    CRASH_2,
+    DISTORTED_GUITAR_PROGRAMS,
+    HIGH_MID_TOM,
+    KICK,
+    LOW_FLOOR_TOM,
+    LOW_MID_TOM,
+    LOW_TOM,
+    OPEN_HAT,
+    RIDE,
+    SNARE,
+    STYLES,
+    Style,
+    bass_tag,
+    instrument_tag,
+    kit_tag,
 )
 
 SHORTEST_SONG = 2.0          # seconds

@@ -20,11 +20,17 @@ from filelock import FileLock, Timeout
 from course_lib.data.band.composer import check_seconds, compose
 from course_lib.data.band.song import GENERATOR_VERSION, Song
 from course_lib.data.band.soundfonts import default_soundfont, file_sha256
+from course_lib.data.band.worlds import World, check_world, world_named
 from course_lib.data.band.writer import (
-    PARTIAL, SONG_FILES, check_rate, find_damage, song_bytes, write_song,
+    PARTIAL,
+    SONG_FILES,
+    check_rate,
+    find_damage,
+    song_bytes,
+    write_song,
 )
-from course_lib.notebook.progress import progress as progress_bar
 from course_lib.paths import data_dir
+from course_lib.progress import progress as progress_bar
 
 # split -> the seeds of its songs; they never overlap, and seeds from FIRST_FREE_SEED on belong to no split
 SPLITS = {"train": range(0, 60), "valid": range(100, 112), "test": range(200, 220)}
@@ -37,8 +43,8 @@ SPARE_BYTES = 200_000_000        # left free on the disk
 MARKER_TEXT = """Songs of the band, made by course_lib.data.band (generator version {version}).
 They may be deleted at any time; they are rendered again when they are asked for.
 
-The compositions and the singing voice are made by the course's own code. The instruments are samples of the soundfont
-{soundfont}. Soundfonts have licences of their own: TimGM6mb.sf2, the default, comes inside the Python package
+The compositions and the singing voice are made by the course's own code. The instruments are samples of
+{sounds}. They have licences of their own: TimGM6mb.sf2, the default soundfont, comes inside the Python package
 pretty_midi and is under the GNU General Public License, version 2. See course_lib/data/band/README.md before you
 publish these files.
 """
@@ -50,35 +56,46 @@ class Variant(NamedTuple):
     seconds: float
     rate: int
     soundfont: Path
+    world: World | None = None       # instead of the soundfont
+
+    @property
+    def sounds(self) -> str:
+        """Where the instruments come from, in words."""
+        return f"the soundfont {self.soundfont.name}" if self.world is None else ", ".join(self.world.sounds())
 
     @property
     def name(self) -> str:
-        """The name of its folder, for example "20s_44100Hz_TimGM6mb-82475b91_v1"."""
+        """The name of its folder, for example "20s_44100Hz_TimGM6mb-82475b91_v1" or "20s_44100Hz_wide-0b5b1a0c_v1"."""
+        if self.world is not None:
+            return (f"{self.seconds:.10g}s_{self.rate}Hz_{self.world.name}-{self.world.digest()}"
+                    f"_v{GENERATOR_VERSION}")
         font = re.sub(r"[^A-Za-z0-9]+", "-", self.soundfont.stem).strip("-") or "soundfont"
         return f"{self.seconds:.10g}s_{self.rate}Hz_{font}-{file_sha256(self.soundfont)[:8]}_v{GENERATOR_VERSION}"
 
 
 def band_songs(split: str = "train", count: int | None = None, seconds: float = 20.0, rate: int = 44100,
                soundfont: Path | str | None = None, progress: bool = True, jobs: int | None = None,
-               root: Path | str | None = None) -> list[Path]:
+               root: Path | str | None = None, world: World | str | None = None) -> list[Path]:
     """The folders of a split's songs in the order of their seeds; what is missing or damaged is rendered first.
 
     split: "train" (60 songs), "valid" (12) or "test" (20). count: only the first so many. seconds, rate (Hz) and
     soundfont: of the songs, see `write_song`. progress: show a bar while rendering. jobs: processes that render,
     by default one per core, at most 8. root: where all songs lie, by default the folder band/ of the data folder.
+    world: the name of a world (see `worlds`) whose sounds the songs are drawn from, instead of a soundfont.
     Raises ValueError for a split or number outside these, OSError where the disk lacks the space.
     """
-    return render_songs(split_seeds(split, count), split, seconds, rate, soundfont, progress, jobs, root)
+    return render_songs(split_seeds(split, count), split, seconds, rate, soundfont, progress, jobs, root, world)
 
 
 def band_song(seed: int, seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None,
-              root: Path | str | None = None) -> Path:
+              root: Path | str | None = None, world: World | str | None = None) -> Path:
     """The folder of the song of one seed, rendered if it is not there; see `songs_by_seed`."""
-    return songs_by_seed([seed], seconds, rate, soundfont, progress=False, jobs=1, root=root)[0]
+    return songs_by_seed([seed], seconds, rate, soundfont, progress=False, jobs=1, root=root, world=world)[0]
 
 
 def songs_by_seed(seeds: Iterable[int], seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None,
-                  progress: bool = True, jobs: int | None = None, root: Path | str | None = None) -> list[Path]:
+                  progress: bool = True, jobs: int | None = None, root: Path | str | None = None,
+                  world: World | str | None = None) -> list[Path]:
     """The folders of any number of songs by their seeds, for training at length: take seeds from 1000 on.
 
     Seeds of a split lead to that split's songs, so that nothing is rendered twice. The rest is as for `band_songs`.
@@ -86,7 +103,8 @@ def songs_by_seed(seeds: Iterable[int], seconds: float = 20.0, rate: int = 44100
     seeds, songs = list(seeds), {}
     for split in (*SPLITS, FURTHER):
         if chosen := [seed for seed in dict.fromkeys(seeds) if split_of(seed) == split]:
-            songs |= dict(zip(chosen, render_songs(chosen, split, seconds, rate, soundfont, progress, jobs, root)))
+            folders = render_songs(chosen, split, seconds, rate, soundfont, progress, jobs, root, world)
+            songs |= dict(zip(chosen, folders))
     return [songs[seed] for seed in seeds]
 
 
@@ -116,14 +134,19 @@ def band_root(root: Path | str | None = None) -> Path:
     return (Path(root).expanduser() if root else data_dir() / "band").absolute()
 
 
-def variant_of(seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None) -> Variant:
+def variant_of(seconds: float = 20.0, rate: int = 44100, soundfont: Path | str | None = None,
+               world: World | str | None = None) -> Variant:
     """The variant of these settings; ValueError or FileNotFoundError where one of them cannot be."""
     check_seconds(seconds)
     check_rate(rate)
+    world = world_named(world)
+    if world is not None and soundfont is not None:
+        raise ValueError(f"world is {world.name!r} and soundfont {str(soundfont)!r}; expected one of them: a world has "
+                         "soundfonts of its own")
     path = Path(soundfont).expanduser() if soundfont else default_soundfont()
     if not path.is_file():
         raise FileNotFoundError(f"soundfont {path} does not exist; expected an .sf2 or .sf3 file")
-    return Variant(float(seconds), int(rate), path.resolve())
+    return Variant(float(seconds), int(rate), path.resolve(), world)
 
 
 # ---- rendering -----------------------------------------------------------------------------------------------------
@@ -131,14 +154,16 @@ def variant_of(seconds: float = 20.0, rate: int = 44100, soundfont: Path | str |
 
 def render_songs(seeds: Sequence[int], split: str, seconds: float = 20.0, rate: int = 44100,
                  soundfont: Path | str | None = None, progress: bool = True, jobs: int | None = None,
-                 root: Path | str | None = None) -> list[Path]:
+                 root: Path | str | None = None, world: World | str | None = None) -> list[Path]:
     """The folders of the songs of these seeds, under the split's name; what is missing or damaged is rendered first."""
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs is {jobs}; expected 1 or more processes, or None for one per core")
-    variant = variant_of(seconds, rate, soundfont)
+    variant = variant_of(seconds, rate, soundfont, world)
     folder = band_root(root) / variant.name
     missing = [seed for seed in seeds if find_song(folder / split, seed) is None]
     if missing:
+        if variant.world is not None:
+            check_world(variant.world)
         check_disk_space(folder, len(missing) * song_bytes(seconds, rate))
         prepare_variant_folder(folder, variant)
         _render_all(missing, split, variant, folder, progress, jobs)
@@ -164,7 +189,7 @@ def render_song(seed: int, split: str, variant: Variant, folder: Path) -> Path:
             return target
         _remove_leftovers(folder, song_name(song))
         _remove_damaged(target)
-        return write_song(song, target, variant.rate, variant.soundfont, scratch=folder / SCRATCH)
+        return write_song(song, target, variant.rate, variant.soundfont, folder / SCRATCH, variant.world)
 
 
 def check_disk_space(folder: Path, needed: int) -> None:
@@ -184,7 +209,7 @@ def prepare_variant_folder(folder: Path, variant: Variant) -> None:
     note = folder / MARKER
     if not note.exists():
         partial = folder / SCRATCH / f"{MARKER}.{os.getpid()}"
-        text = MARKER_TEXT.format(version=GENERATOR_VERSION, soundfont=variant.soundfont.name)
+        text = MARKER_TEXT.format(version=GENERATOR_VERSION, sounds=variant.sounds)
         partial.write_text(text, encoding="utf-8")
         partial.replace(note)
 

@@ -4,9 +4,9 @@
                                                                           `-> rooms --'
 
 Every choice (amplifier, microphone colour, panning, level, room) is drawn from ranges that were set so that the ideal
-masks separate the mixtures about as well as MUSDB18's (tests/test_band_realism.py), with a generator of the song's own
-seed and of the part's place in the song. Nonlinear steps of the master are gain curves that all stems share: the
-mixture is exactly the sum of the stems.
+masks separate the mixtures about as well as MUSDB18's (tests/data/band/test_realism.py), with a generator of the song's
+own seed and of the part's place in the song. Nonlinear steps of the master are gain curves that all stems share: the
+mixture is exactly the sum of the stems. In a world (`worlds`) other players and a wider studio take part.
 """
 
 import functools
@@ -15,14 +15,34 @@ from pathlib import Path
 
 import numpy as np
 
+from course_lib.data.band.casting import Cast
 from course_lib.data.band.effects import (
-    REFERENCE_LEVEL, Reverb, active_level, at_level, band_pass, chorus, compressor_gain, decibels,
-    double_track, echo, equalise, excite, high_pass, high_shelf, impulse_response, limiter_gain, pan,
-    peaking, saturate, width)
+    REFERENCE_LEVEL,
+    Reverb,
+    active_level,
+    at_level,
+    band_pass,
+    chorus,
+    compressor_gain,
+    decibels,
+    double_track,
+    echo,
+    equalise,
+    excite,
+    high_pass,
+    high_shelf,
+    impulse_response,
+    limiter_gain,
+    pan,
+    peaking,
+    saturate,
+    width,
+)
 from course_lib.data.band.sampler import DRUM_BANK, SoundFont
 from course_lib.data.band.song import Note, Part, Song
 from course_lib.data.band.soundfonts import default_soundfont
 from course_lib.data.band.voice import Singer, sing
+from course_lib.data.band.worlds import Studio, World
 
 STEMS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # guitar + piano + rest = the stem "other"
 OTHER = ("guitar", "piano", "rest")
@@ -31,7 +51,6 @@ PEAK = 0.98                         # the mixture stays below
 SUBSONIC = 25.0                     # Hz: what lies below is offset and rumble
 FADE_OUT = 0.012                    # seconds: sounds cut at the song's end do not click
 STEM_LEVELS = {"drums": -2.0, "bass": -0.9, "other": -0.2, "vocals": -0.8}     # dB, mean of the songs
-STEM_LEVEL_SPREAD = 1.8             # dB, standard deviation between songs
 ROLE_LEVELS = {"comp": 0.0, "pad": -5.0, "lead": -1.0}              # dB, within the stem "other"
 PAN_SPREAD = 0.20                   # standard deviation of the places of instruments, 1 is hard left or right
 HALL_SHARE = 0.5                    # of the stems are in the hall, the others in the plate
@@ -49,10 +68,40 @@ def _font(path: Path, rate: int) -> SoundFont:
     return SoundFont(path, rate)
 
 
-def mix(song: Song, rate: int = 44100, soundfont: Path | None = None) -> dict[str, np.ndarray]:
+class Band:
+    """The players of a song outside any world: one soundfont, the formant singer, the parts as recorded."""
+
+    studio = Studio()
+
+    def __init__(self, song: Song, rate: int, soundfont: Path | None):
+        self.song, self.rate, self.soundfont = song, rate, soundfont
+
+    def _font(self) -> SoundFont:
+        return _font(Path(self.soundfont or default_soundfont()), self.rate)
+
+    def drums(self, part: Part, tuning: dict[int, float], index: int) -> np.ndarray:
+        """The dry drums."""
+        return self._font().render(part.notes, part.program, self.song.seconds, DRUM_BANK, tuning)
+
+    def instrument(self, part: Part, tuning: float, index: int) -> np.ndarray:
+        """A dry melodic part."""
+        return self._font().render(part.notes, part.program, self.song.seconds, tuning=tuning)
+
+    def voice(self, part: Part, notes: list[Note], singer: Singer, words: int, index: int) -> np.ndarray:
+        """One take of a voice, (time,). words: seed of the performance."""
+        return sing(notes, self.song.seconds, singer, np.random.default_rng(words), self.rate)
+
+    def treat(self, y: np.ndarray, part: Part, index: int) -> np.ndarray:
+        """The recorded part as it is."""
+        return y
+
+
+def mix(song: Song, rate: int = 44100, soundfont: Path | None = None, world: World | None = None,
+        ) -> dict[str, np.ndarray]:
     """Play and mix a song.
 
     rate: Hz, 8000..192000. soundfont: an .sf2 or .sf3 file, by default the one inside the pretty_midi package.
+    world: whose sounds, voices and effects to draw from instead of the soundfont (see `worlds`).
     Returns float32 stems (2, round(song.seconds * rate)) under the names in STEMS; those that the song does not have
     are silent. Their sum is the mixture, with |mixture| <= 0.98 and |stem| <= 1 (also for other = guitar + piano +
     rest). Two calls give the same bytes. Raises ValueError for a song without length or a part without a known stem.
@@ -65,9 +114,10 @@ def mix(song: Song, rate: int = 44100, soundfont: Path | None = None) -> dict[st
     rooms = Reverb(plate, length), Reverb(hall, length)
     members = {stem: [(i, part) for i, part in enumerate(song.parts) if _stem_of(part) == stem and part.notes]
                for stem in STEMS}
-    stems = {stem: _mix_stem(parts, song, rate, soundfont, rooms) for stem, parts in members.items() if parts}
-    _balance(stems, rng)
-    _master(stems, rate, rng)
+    players = Band(song, rate, soundfont) if world is None else Cast(world, song, rate)
+    stems = {stem: _mix_stem(parts, song, rate, players, rooms) for stem, parts in members.items() if parts}
+    _balance(stems, rng, players.studio)
+    _master(stems, rate, rng, players.studio)
     return {stem: stems[stem] if stem in stems else np.zeros((2, length), np.float32) for stem in STEMS}
 
 
@@ -77,15 +127,19 @@ def render_part(part: Part, song: Song, rate: int = 44100, soundfont: Path | Non
     The level is REFERENCE_LEVEL while it plays. index: the part's place in the song, which with the song's seed
     draws the treatment. Parts with equal notes and index are sample-aligned whatever they are played on.
     """
+    return _recorded(part, song, rate, Band(song, rate, soundfont), index)
+
+
+def _recorded(part: Part, song: Song, rate: int, players: Band | Cast, index: int) -> np.ndarray:
+    """A part played by someone, as `render_part` gives it."""
     rng = np.random.default_rng([song.seed, 2, index])
     if part.stem == "vocals":
-        return _record_vocals(part, song, rate, rng)
-    font = _font(Path(soundfont or default_soundfont()), rate)
+        return players.treat(_record_vocals(part, song, rate, players, index, rng), part, index)
     if part.stem == "drums":
-        return _record_drums(part, song, rate, font, rng)
-    dry = font.render(part.notes, part.program, song.seconds, tuning=rng.normal(0, 4))
+        return players.treat(_record_drums(part, rate, players, index, rng), part, index)
+    dry = players.instrument(part, rng.normal(0, 4), index)
     record = _record_bass if part.stem == "bass" else _record_instrument
-    return at_level(record(at_level(dry), part, rate, rng))
+    return players.treat(at_level(record(at_level(dry), part, rate, rng)), part, index)
 
 
 def _check(song: Song) -> None:
@@ -104,12 +158,12 @@ def _stem_of(part: Part) -> str:
 
 # ---- recording: each part's own sound -------------------------------------------------------------------------------
 
-def _record_drums(part: Part, song: Song, rate: int, font: SoundFont, rng: np.random.Generator) -> np.ndarray:
+def _record_drums(part: Part, rate: int, players: Band | Cast, index: int, rng: np.random.Generator) -> np.ndarray:
     """A drum kit: tuned drums, overhead width, colour, saturation and parallel compression."""
     kit = rng.normal(0, 60)                                                     # cents, as all tunings
     tuning = {pitch: kit for pitch in range(128)}
     tuning |= {KICK: rng.normal(0, 150), SNARE: rng.normal(0, 180), HI_HAT: rng.normal(0, 150)}
-    y = font.render(part.notes, part.program, song.seconds, DRUM_BANK, tuning)
+    y = players.drums(part, tuning, index)
     y = saturate(at_level(width(y, rng.uniform(0.05, 0.4))), rng.uniform(0.08, 0.4))
     y = equalise(y, high_pass(SUBSONIC, rate), peaking(rng.uniform(60, 110), rng.normal(1, 3), rate),
                  peaking(rng.uniform(300, 900), rng.normal(-1, 3), rate), high_shelf(4000, rng.normal(4, 2.5), rate))
@@ -142,18 +196,19 @@ def _record_instrument(y: np.ndarray, part: Part, rate: int, rng: np.random.Gene
     return y
 
 
-def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) -> np.ndarray:
+def _record_vocals(part: Part, song: Song, rate: int, players: Band | Cast, index: int, rng: np.random.Generator,
+                   ) -> np.ndarray:
     """A voice: one or two takes, colour, soft saturation, strong compression."""
     singer = Singer(tract=TRACTS[part.program] * float(np.exp(rng.normal(0, 0.05))), brightness=rng.normal(2.5, 1.2),
                     vibrato_rate=rng.uniform(4.8, 6.4), vibrato_depth=rng.uniform(0.1, 0.4),
                     breath=rng.uniform(0.02, 0.1))
     doubled = part.role != "lead" or rng.random() < 0.4
     words = rng.integers(2 ** 31)                                # a double is the same words sung again
-    y = sing(part.notes, song.seconds, singer, np.random.default_rng(words), rate)[None]
+    y = players.voice(part, part.notes, singer, words, index)[None]
     if doubled:
         later, detune = rng.uniform(0.012, 0.03), rng.normal(0, 0.1)
         again = [Note(n.onset + later, n.duration, n.pitch + detune, n.velocity) for n in part.notes]
-        second = sing(again, song.seconds, singer, np.random.default_rng(words), rate)[None]
+        second = players.voice(part, again, singer, words, index)[None]
         y = pan(y, -0.5 * rng.uniform(0.3, 1)) + pan(second, 0.5 * rng.uniform(0.3, 1))
     y = saturate(at_level(y), rng.uniform(0.15, 0.6))
     y = equalise(y, high_pass(90, rate), peaking(rng.uniform(1500, 3500), rng.normal(5, 2), rate),
@@ -164,15 +219,15 @@ def _record_vocals(part: Part, song: Song, rate: int, rng: np.random.Generator) 
 
 # ---- mixing ---------------------------------------------------------------------------------------------------------
 
-def _mix_stem(members: list[tuple[int, Part]], song: Song, rate: int, soundfont: Path | None,
+def _mix_stem(members: list[tuple[int, Part]], song: Song, rate: int, players: Band | Cast,
               rooms: tuple[Reverb, Reverb]) -> np.ndarray:
     """Place the parts of one stem and add the room they share: (2, time). members: (place in the song, part)."""
     rng = np.random.default_rng([song.seed, 3, members[0][0]])
-    room, amount = rooms[int(rng.random() < HALL_SHARE)], rng.uniform(0.1, 0.45)
+    room, amount = rooms[int(rng.random() < HALL_SHARE)], rng.uniform(0.1, 0.45) * players.studio.reverb
     out, send = None, np.zeros(rooms[0].length, np.float32)
     for index, part in members:
         rng = np.random.default_rng([song.seed, 4, index])
-        y = render_part(part, song, rate, soundfont, index)
+        y = _recorded(part, song, rate, players, index)
         y = pan(y * decibels(_part_level(part, rng)), rng.normal(0, PAN_SPREAD) if part.stem == "other" else 0.0)
         if part.stem == "vocals" and rng.random() < 0.35:
             y = echo(y, 60 / song.bpm * rng.choice([0.5, 0.75, 1.0]), rate)
@@ -190,19 +245,19 @@ def _part_level(part: Part, rng: np.random.Generator) -> float:
     return BACKING_LEVEL if part.role == "backing" else 0.0
 
 
-def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator, studio: Studio) -> None:
     """Bring the stems to their levels, in place; guitar, piano and rest keep theirs to one another."""
     groups = {"drums": ("drums",), "bass": ("bass",), "other": OTHER, "vocals": ("vocals",)}
     for group, names in groups.items():
         playing = [name for name in names if name in stems]
-        loudness = STEM_LEVELS[group] + rng.normal(0, STEM_LEVEL_SPREAD)
+        loudness = STEM_LEVELS[group] + rng.normal(0, studio.level_spread)
         if playing:
             level = active_level(_total(stems[name] for name in playing))
             for name in playing:
                 stems[name] *= decibels(loudness) * np.float32(REFERENCE_LEVEL / max(level, 1e-9))
 
 
-def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -> None:
+def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator, studio: Studio) -> None:
     """Bus compression to a record's loudness and a limiter, as one gain curve for all stems, in place."""
     if not stems:
         return
@@ -212,9 +267,10 @@ def _master(stems: dict[str, np.ndarray], rate: int, rng: np.random.Generator) -
         return
     before = np.float32(REFERENCE_MIX / level)
     mixture *= before
-    gain = compressor_gain(mixture, rate, rng.uniform(-16, -10), rng.uniform(1.5, 3), attack=0.015, release=0.2)
+    gain = compressor_gain(mixture, rate, rng.uniform(*studio.threshold), rng.uniform(*studio.ratio), attack=0.015,
+                           release=0.2)
     mixture *= gain
-    after = decibels(rng.uniform(-16, -11.5)) / np.float32(active_level(mixture))
+    after = decibels(rng.uniform(*studio.loudness)) / np.float32(active_level(mixture))
     mixture *= after
     gain *= limiter_gain(mixture, rate, 0.97)
     gain *= before * after

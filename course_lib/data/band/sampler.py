@@ -18,7 +18,7 @@ samples (.sf3) are read as well.
 import io
 import mmap
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -198,7 +198,7 @@ class SoundFont:
             raise ValueError(f"a note starts at {min(notes).onset} s; onsets count from 0, the start of the song")
         notes = sorted(note for note in notes if round(note.onset * self.rate) < length)
         if bank == DRUM_BANK:
-            notes = _ring_drums(notes)
+            notes = ring_drums(notes)
         longest_release = DRUM_RELEASE if bank == DRUM_BANK else LONGEST_RELEASE
         zones = self.zones(bank, program)
         sharing = _share_waveforms(zones, notes)
@@ -209,6 +209,12 @@ class SoundFont:
             gains = PAN_LAW_AT_CENTRE if centred else _pan_gains(zones[zone].pan)
             self._play(out, gains, zones[zone], pitch, velocity, same, cents, longest_release)
         return out
+
+    def recordings(self) -> Iterator[np.ndarray]:
+        """Every recording in the file, whether a preset plays it or not, as (time,) float32."""
+        for index, header in enumerate(self._sample_headers[:-1]):
+            if not header[9] & ROM_SAMPLE and header[2] > header[1]:
+                yield self._sample(index).points
 
     def zones(self, bank: int, program: int) -> list[Zone]:
         """The zones of a preset, with what the preset adds to its instruments worked in."""
@@ -315,7 +321,7 @@ class SoundFont:
         positions = self._positions(zone, 2.0 ** (shift / 1200) * sample.rate / self.rate, length)
         points = _unrolled(zone, sample, int(positions[-1]) + 4)
         positions = positions[:np.searchsorted(positions, len(points) - 3)]
-        wave = _interpolate(points, positions)
+        wave = interpolate(points, positions)
         cutoff = HZ_AT_ZERO_CENTS * 2 ** ((zone.cutoff - VELOCITY_TO_CUTOFF * (127 - velocity) / 127) / 1200)
         return _low_pass(wave, cutoff, zone.resonance, self.rate) if cutoff < 0.43 * self.rate else wave
 
@@ -474,7 +480,7 @@ def _zones_for(zones: list[Zone], pitch: int, velocity: int) -> list[int]:
     return []
 
 
-def _ring_drums(notes: list[Note]) -> list[Note]:
+def ring_drums(notes: list[Note]) -> list[Note]:
     """Let every drum ring, and every hi-hat until the next one; notes must be sorted by onset."""
     rung, next_hat = [], np.inf
     for note in reversed(notes):
@@ -532,7 +538,7 @@ def _unrolled(zone: Zone, sample: Sample, needed: int) -> np.ndarray:
     return np.concatenate([points, np.tile(sample.points[loop_start:loop_end], repeats)])
 
 
-def _interpolate(points: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def interpolate(points: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Points between the points by cubic Hermite (Catmull-Rom) interpolation: the shape of `positions`, float32."""
     index = positions.astype(np.int64)
     fraction = (positions - index).astype(np.float32)

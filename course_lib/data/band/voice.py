@@ -128,18 +128,18 @@ def sing(notes: list[Note], seconds: float, singer: Singer, rng: np.random.Gener
     n_fft = 2 ** round(np.log2(FRAME_SECONDS * rate))
     hop = n_fft // OVERLAP
     frames_per_second = rate / hop
-    gestures = _perform(notes, length // hop + 2, frames_per_second, rng)
+    gestures = perform(notes, length // hop + 2, frames_per_second, rng)
     if np.isnan(gestures.pitch).all():
         return np.zeros(length, np.float32)
-    fundamental = _humanise(gestures, singer, frames_per_second, rng)
-    source = _glottal_source(fundamental, hop, length, rate, float(rng.random()))
+    fundamental = humanise(gestures, singer, frames_per_second, rng)
+    source = glottal_source(fundamental, hop, length, rate, float(rng.random()))
     noise = rng.random(length, dtype=np.float32) * np.float32(2) - np.float32(1)
     return _vocal_tract(source, noise, gestures, fundamental, singer, n_fft, rate)
 
 
 # ---- gestures -------------------------------------------------------------------------------------------------------
 
-def _perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.random.Generator) -> Gestures:
+def perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.random.Generator) -> Gestures:
     """Write every note's syllable into the gestures; nothing is smooth yet."""
     gestures = Gestures.at_rest(frames)
     time = np.arange(frames) / frames_per_second
@@ -246,7 +246,7 @@ def _waver(amount: float, seconds: float, frames: int, frames_per_second: float,
     return track * (amount / (track.std() + 1e-9))
 
 
-def _humanise(gestures: Gestures, singer: Singer, frames_per_second: float, rng) -> np.ndarray:
+def humanise(gestures: Gestures, singer: Singer, frames_per_second: float, rng) -> np.ndarray:
     """Make the gestures smooth and slightly unsteady, in place; returns the fundamental, (frames,) Hz."""
     frames = len(gestures.pitch)
 
@@ -286,7 +286,7 @@ def _close_the_mouth(gestures: Gestures) -> None:
 
 # ---- sound ----------------------------------------------------------------------------------------------------------
 
-def _glottal_source(fundamental: np.ndarray, hop: int, length: int, rate: int, start: float) -> np.ndarray:
+def glottal_source(fundamental: np.ndarray, hop: int, length: int, rate: int, start: float) -> np.ndarray:
     """A buzz with partials that fall by GLOTTAL_TILT dB an octave: (length,) float32.
 
     fundamental: (frames,) Hz, one value every `hop` samples. start: phase in periods. A wavetable oscillator: the

@@ -17,6 +17,8 @@ import soundfile
 
 from course_lib.data.band.song import GENERATOR_VERSION, Chord, Note, Part, Song
 from course_lib.data.band.soundfonts import default_soundfont, file_sha256
+from course_lib.data.band.worlds import SOUNDS, World
+from course_lib.paths import for_libsndfile, shown
 
 GENERATOR = "course_lib.data.band"      # says in song.json who wrote a folder
 GROUPS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # what the mixer renders
@@ -29,32 +31,44 @@ LOWEST_RATE, HIGHEST_RATE = 8000, 192000
 
 
 def write_song(song: Song, folder: Path | str, rate: int = 44100, soundfont: Path | str | None = None,
-               scratch: Path | str | None = None) -> Path:
+               scratch: Path | str | None = None, world: World | None = None) -> Path:
     """Render a song and write its folder; the folder appears complete, or not at all.
 
     folder: where the song shall lie; a folder that is there already is replaced if the generator wrote it, otherwise
     ValueError. rate: samples per second. soundfont: an .sf2 or .sf3 file, by default the one inside pretty_midi.
     scratch: where to put the files while they are written, by default beside `folder`; on the same disk.
-    Returns the folder. The same song, rate and soundfont give the same bytes on one machine.
+    world: whose sounds to draw from instead of the soundfont. Returns the folder. The same song, rate and soundfont
+    or world give the same bytes on one machine. OSError where the disk is full or may not be written.
     """
-    from course_lib.data.band import mixer      # here, because it takes seconds and songs that are there do not need it
+    from course_lib.data.band import mixer  # here, because it takes seconds and songs that are there do not need it
 
     folder, soundfont = Path(folder), Path(soundfont or default_soundfont())
     check_rate(rate)
     if folder.exists() and not is_song_folder(folder):
         raise ValueError(f"{folder} is there already and is no song of the band; choose another folder or delete it")
-    steps = quantise(mixer.mix(song, rate, soundfont))
+    steps = quantise(mixer.mix(song, rate, soundfont, world))
     partial = (Path(scratch) if scratch else folder.parent) / f".{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
     partial.mkdir(parents=True)
     try:
         for name in FILES:
-            soundfile.write(partial / f"{name}.wav", steps[name].T, rate, subtype="PCM_16")
-        text = json.dumps(describe(song, rate, soundfont, steps), indent=1)
+            _write_wav(partial / f"{name}.wav", steps[name], rate)
+        text = json.dumps(describe(song, rate, soundfont, steps, world), indent=1)
         (partial / "song.json").write_text(compact_number_lists(text), encoding="utf-8")
         _move_into_place(partial, folder)
+    except OSError as error:
+        raise OSError(f"{shown(folder)}: the song can't be written ({error}); free some space on that disk, or set "
+                      "COURSE_DATA_DIR to a folder on another one that you may write in") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _write_wav(path: Path, steps: np.ndarray, rate: int) -> None:
+    """Write int16 (2, time) as WAV; OSError where the disk does not take it all."""
+    try:
+        soundfile.write(for_libsndfile(path), steps.T, rate, format="WAV", subtype="PCM_16")
+    except (soundfile.SoundFileError, AssertionError) as error:      # soundfile asserts that all was written
+        raise OSError(f"{path.name} could not be written whole: {error or 'the disk took less'}") from error
 
 
 def quantise(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -78,7 +92,7 @@ def quantise(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: steps[name].astype(np.int16) for name in FILES}
 
 
-def describe(song: Song, rate: int, soundfont: Path, steps: dict[str, np.ndarray]) -> dict:
+def describe(song: Song, rate: int, soundfont: Path, steps: dict[str, np.ndarray], world: World | None = None) -> dict:
     """What song.json says; `read_song` makes the song from it again."""
     frames = steps["mixture"].shape[1]
     facts = dict(vars(song))
@@ -89,7 +103,9 @@ def describe(song: Song, rate: int, soundfont: Path, steps: dict[str, np.ndarray
         **{name: facts.pop(name) for name in ("seed", "style", "key", "bpm", "seconds")},
         "rate": rate,
         "frames": frames,
-        "soundfont": {"name": soundfont.name, "sha256": file_sha256(soundfont)},
+        **({"soundfont": {"name": soundfont.name, "sha256": file_sha256(soundfont)}} if world is None else
+           {"world": {"name": world.name, "digest": world.digest(), "voices": world.engines(),
+                      "sounds": {name: SOUNDS[name].sha256 for name in world.sounds()}}}),
         "tags": song.tags(),
         "levels_db": {name: level_db(steps[name]) for name in FILES},
         "bytes": {f"{name}.wav": WAV_HEADER_BYTES + 4 * frames for name in FILES},

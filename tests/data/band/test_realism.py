@@ -1,6 +1,6 @@
 """How hard the band is to separate, beside MUSDB18: oracle masks and a simple baseline on the songs of the test split.
 
-    uv run python tests/test_band_realism.py        # all 20 songs; writes data/results/band_realism.csv
+    uv run python tests/data/band/test_realism.py        # all 20 songs; writes the table in data/results/01_stft_and_masks
 
 The mixer's ranges were set by these scores: a first round looked at 12 songs of the test split, the later ones at
 songs 0-39 of the train split and at further songs; so the table shows a calibration, not a blind test. All methods
@@ -9,9 +9,7 @@ nperseg=2048), and the score is the SDR of 1 s frames, 10 log10 |s|^2 / |s - est
 median over the frames, then over the songs. museval's SDR of such frames is the same number.
 """
 
-import csv
 import datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,25 +19,24 @@ from scipy.ndimage import median_filter
 from course_lib.data.band.composer import compose
 from course_lib.data.band.library import split_seeds
 from course_lib.data.band.mixer import mix
+from course_lib.results import Results, as_csv, measured, published
 
-TABLE = Path(__file__).resolve().parents[1] / "data" / "results" / "band_realism.csv"
+TABLE = "band_realism"
 # Hz -> least and most dB re the whole. Two records that librosa ships have -22 and -35 dB at 7 kHz, -20 and -38 at
 # 9.5 kHz, -23 and -42 at 12.6 kHz (bands of half an octave and less).
 BANDS = {(40, 180): (-9, -2), (2840, 5680): (-25, -13), (5680, 8000): (-30, -18), (8000, 11300): (-33, -18),
          (11300, 14000): (-40, -22), (16000, 20000): (-60, -35)}
 COLUMNS = ("method", "stem", "ours_db", "musdb18_db", "difference_db", "tracks", "seconds", "command", "date")
-COMMAND = "uv run python tests/test_band_realism.py"
+COMMAND = "uv run python tests/data/band/test_realism.py"
 RATE, SECONDS = 44100, 20.0
 N_FFT, HOP = 2048, 1024
 STEMS = ("drums", "bass", "other", "vocals")
 TOLERANCE_DB = 1.5
 SONGS_TESTED = 10
-PUBLISHED = Path(__file__).resolve().parents[1] / "data" / "paper" / "sisec2018_oracles.csv"      # with their source
 METHODS = {"ideal ratio mask (power)": "IRM", "ideal binary mask (power)": "IBM", "multichannel Wiener oracle": "MWF",
            "mixture / 4": "MIX"}        # here -> there
 BASELINE = "HPSS and rules"
-with PUBLISHED.open(newline="", encoding="utf8") as _file:
-    _rows = {row["method"]: tuple(float(row[stem]) for stem in STEMS) for row in csv.DictReader(_file)}
+_rows = {row["method"]: tuple(float(row[stem]) for stem in STEMS) for row in published("sisec2018_oracles")}     # with their source
 MUSDB18_DB = {method: _rows[name] for method, name in METHODS.items()}         # in the order of STEMS
 WINDOW = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
 
@@ -142,50 +139,43 @@ def measure(seeds, with_baseline: int) -> tuple[dict[str, np.ndarray], np.ndarra
     return {method: np.array(values) for method, values in rows.items()}, np.array(spectra)
 
 
-def read_table() -> list[dict[str, str]]:
-    with TABLE.open(newline="", encoding="utf8") as file:
-        return list(csv.DictReader(file))
-
-
 def write_table() -> None:
     """Measure the whole test split and write the table."""
     seeds = split_seeds("test")
-    TABLE.parent.mkdir(parents=True, exist_ok=True)
-    with TABLE.open("w", newline="", encoding="utf8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for method, values in measure(seeds, with_baseline=len(seeds))[0].items():
-            for j, (stem, ours) in enumerate(zip(STEMS, np.median(values, axis=0))):
-                real = MUSDB18_DB[method][j] if method in MUSDB18_DB else None
-                beside = ("", "") if real is None else (real, f"{ours - real:.1f}")
-                table.writerow((method, stem, f"{ours:.1f}", *beside, len(seeds), f"{SECONDS:g}", COMMAND,
-                                datetime.date.today().isoformat()))
-    print(TABLE.read_text(encoding="utf8"))
+    rows = []
+    for method, values in measure(seeds, with_baseline=len(seeds))[0].items():
+        for j, (stem, ours) in enumerate(zip(STEMS, np.median(values, axis=0))):
+            real = MUSDB18_DB[method][j] if method in MUSDB18_DB else None
+            beside = ("", "") if real is None else (real, f"{ours - real:.1f}")
+            rows.append(dict(zip(COLUMNS, (method, stem, f"{ours:.1f}", *beside, len(seeds), f"{SECONDS:g}", COMMAND,
+                                           datetime.date.today().isoformat()), strict=True)))
+    Results("01_stft_and_masks").write(TABLE, rows)
+    print(as_csv(rows))
 
 
 @pytest.fixture(scope="module")
-def measured():
+def scores():
     return measure(split_seeds("test")[:SONGS_TESTED], with_baseline=3)
 
 
-def test_oracles_find_the_band_as_hard_as_musdb18(measured):
+def test_oracles_find_the_band_as_hard_as_musdb18(scores):
     for method, real in MUSDB18_DB.items():
-        difference = np.median(measured[0][method], axis=0) - real
+        difference = np.median(scores[0][method], axis=0) - real
         assert (np.abs(difference) <= TOLERANCE_DB).all(), (method, dict(zip(STEMS, difference.round(1))))
 
 
-def test_simple_baseline_scores_low(measured):
-    values = np.median(measured[0][BASELINE], axis=0)
+def test_simple_baseline_scores_low(scores):
+    values = np.median(scores[0][BASELINE], axis=0)
     assert (values < 5).all() and (values > -4).all() and values.mean() < 3, values
 
 
-def test_spectrum_falls_as_a_record_does(measured):
-    for (band, (least, most)), level in zip(BANDS.items(), np.median(measured[1], axis=0)):
+def test_spectrum_falls_as_a_record_does(scores):
+    for (band, (least, most)), level in zip(BANDS.items(), np.median(scores[1], axis=0)):
         assert least < level < most, (band, level)
 
 
 def test_table_holds_the_whole_test_split_within_the_tolerance():
-    rows = read_table()
+    rows = measured(f"01_stft_and_masks/{TABLE}")
     assert {(row["method"], row["stem"]) for row in rows} == {(m, s) for m in (*MUSDB18_DB, BASELINE) for s in STEMS}
     assert {row["tracks"] for row in rows} == {str(len(split_seeds("test")))}
     for row in rows:

@@ -44,7 +44,7 @@ NOISE_FOR_A_MIXER = """
 import sys, types
 import numpy as np
 import course_lib.data.band
-def mix(song, rate, soundfont):
+def mix(song, rate, soundfont, world=None):
     rng = np.random.default_rng(song.seed)
     return {name: rng.uniform(-0.1, 0.1, (2, round(song.seconds * rate)))
             for name in ("drums", "bass", "guitar", "piano", "rest", "vocals")}
@@ -160,6 +160,18 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         writer.write_song(compose(1, SECONDS), tmp_path / "song", RATE)
     assert len(written) == 3 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", [soundfile.LibsndfileError(2), AssertionError()])
+def test_a_full_disk_is_an_error_of_one_line_that_names_the_song(tmp_path, monkeypatch, failure):
+    def disk_full(*arguments, **options):
+        raise failure
+
+    monkeypatch.setattr(mixer, "mix", lambda *_: {name: np.zeros((2, 100)) for name in writer.GROUPS})
+    monkeypatch.setattr(writer.soundfile, "write", disk_full)
+    with pytest.raises(OSError, match=r"my song: the song can't be written \(mixture\.wav .*\); free some space"):
+        writer.write_song(compose(1, SECONDS), tmp_path / "my song", RATE)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("content", "error", "message"), [

@@ -9,7 +9,7 @@ from torch import Generator
 from course_lib.data import SIX_STEMS, STEMS, RandomChunks, Remix, Track, batches, open_tracks
 from course_lib.data.augmentation import Augmentation, flip_polarity, random_gain, remix, swap_channels
 from course_lib.data.loaders import chunk_generator
-from song_folders import write_set, write_song
+from tests.song_folders import write_set, write_song
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +266,9 @@ def test_remix_shuffles_each_source_within_its_group():
     assert not torch.equal(mixed, songs.squeeze()) and torch.equal(remix(songs, 1, Generator()), songs)
     with pytest.raises(ValueError, match="group is 3; expected a divisor of the batch, which holds 8"):
         remix(songs, 3, Generator())
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_chunks_of_no_finite_length_are_refused(seconds):
+    with pytest.raises(ValueError, match="seconds is (nan|inf); expected a positive length"):
+        RandomChunks([Track.from_tensors("t", 8000, {"drums": torch.zeros(1, 10)})], seconds, 1, 0, ("drums",))

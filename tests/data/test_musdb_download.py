@@ -12,7 +12,7 @@ import pytest
 from course_lib.data import open_tracks
 from course_lib.data.without_ffmpeg import ffmpeg_is_there, import_musdb
 
-SONG = next(Path(metadata.distribution("stempeg").locate_file("stempeg/data")).glob("*.stem.mp4"))      # a real stem file
+SONG = next(Path(metadata.distribution("stempeg").locate_file("stempeg/data")).glob("*.stem.mp4"))    # a real one
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def server(tmp_path, monkeypatch):
     threading.Thread(target=host.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{host.server_port}/excerpts.zip"
     monkeypatch.setattr(import_musdb(), "Request", lambda url, **options: urllib.request.Request(address, **options))
-    monkeypatch.setattr("course_lib.data.musdb18._require_ffmpeg", lambda: None)      # reading needs it, fetching doesn't
+    monkeypatch.setattr("course_lib.data.musdb18._require_ffmpeg", lambda: None)    # reading needs it, fetching doesn't
     yield folder / "excerpts.zip", seen
     host.shutdown()
     host.server_close()

@@ -1,0 +1,73 @@
+"""Another sampling rate, for any pair of rates: torchaudio's windowed sinc, without its table where that gets large."""
+
+import functools
+import math
+import numbers
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio
+from scipy.signal import resample_poly
+from torch import Tensor
+
+# torchaudio.functional.resample's defaults.
+LOWPASS_FILTER_WIDTH = 6                  # zero crossings of the sinc on either side
+ROLLOFF = 0.99                            # the cutoff, as a share of the lower of the two Nyquist frequencies
+
+_LARGEST_TABLE = 2 ** 20                  # weights; torchaudio keeps about from_rate * to_rate / gcd^2 of them
+_LARGEST_STEP = 2 ** 20                   # samples after which the grids of two rates meet
+
+
+def resample(audio: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Audio at another sampling rate: float (..., time) -> (..., ceil(time to_rate / from_rate)).
+
+    from_rate, to_rate: Hz, whole numbers. Equals torchaudio.functional.resample, to the bit for ordinary rates. For
+    rates with a small common divisor (44101 to 44100) torchaudio would make a table of gigabytes; the same filter then
+    goes through scipy.signal.resample_poly, whose table grows with the larger rate alone. No gradient there. ValueError
+    for rates that aren't whole and positive, or whose grids meet too rarely for either.
+    """
+    step_in, step_out = steps(from_rate, to_rate)
+    if step_in == step_out:
+        return audio
+    frames = resampled_frames(audio.shape[-1], from_rate, to_rate)
+    if step_in * step_out <= _LARGEST_TABLE:
+        if frames >= 2 ** 24:              # torchaudio rounds the length to float32: here and there it would be short
+            audio = F.pad(audio, (0, step_in * -(-1024 // step_out)))
+        return torchaudio.functional.resample(audio, step_in, step_out, LOWPASS_FILTER_WIDTH, ROLLOFF)[..., :frames]
+    samples = audio.detach().cpu().numpy()
+    window = _windowed_sinc(step_in, step_out).astype(samples.dtype)
+    resampled = resample_poly(samples, step_out, step_in, axis=-1, window=window)
+    return torch.from_numpy(np.ascontiguousarray(resampled)).to(audio)
+
+
+def resampled_frames(frames: int, from_rate: int, to_rate: int) -> int:
+    """How many samples `frames` samples become at another rate (rounded up, as torchaudio does)."""
+    return -(-frames * to_rate // from_rate)
+
+
+def steps(from_rate: int, to_rate: int) -> tuple[int, int]:
+    """The samples at either rate after which the two grids meet again: the rates without their common divisor."""
+    for name, rate in (("from_rate", from_rate), ("to_rate", to_rate)):
+        check_rate(rate, name)
+    common = math.gcd(int(from_rate), int(to_rate))
+    step_in, step_out = int(from_rate) // common, int(to_rate) // common
+    if max(step_in, step_out) > _LARGEST_STEP:
+        raise ValueError(f"from {from_rate} to {to_rate} Hz: their grids meet only after {max(step_in, step_out)} "
+                         f"samples; expected at most {_LARGEST_STEP}. Is one of the rates a mistake?")
+    return step_in, step_out
+
+
+def check_rate(rate: int, name: str = "rate") -> None:
+    """ValueError unless `rate` is a sampling rate: a positive whole number of Hz."""
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 < rate < math.inf or rate != int(rate):
+        raise ValueError(f"{name} is {rate!r}; expected a sampling rate in Hz, a positive whole number such as 16000")
+
+
+@functools.lru_cache(maxsize=4)
+def _windowed_sinc(step_in: int, step_out: int) -> np.ndarray:
+    """torchaudio's filter on the grid that both rates share (its sum is 1), float64 and of odd length."""
+    cutoff = min(step_in, step_out) * ROLLOFF
+    reach = math.floor(LOWPASS_FILTER_WIDTH * step_in * step_out / cutoff)
+    t = np.arange(-reach, reach + 1) * (cutoff / (step_in * step_out))          # in zero crossings
+    return np.sinc(t) * np.cos(np.pi * t / LOWPASS_FILTER_WIDTH / 2) ** 2 * (cutoff / (step_in * step_out))
