@@ -5,32 +5,47 @@ Devices and processes are Hugging Face `accelerate`'s. The same script runs as `
 `ACCELERATE_USE_CPU=1 torchrun --standalone --nproc-per-node 2 train.py` (`accelerate launch --cpu` starts only one).
 
 What is here is what makes a run repeatable: batch k is a function of (seed, k), a checkpoint holds every state there
-is, and it gets its name in one step that can't be interrupted halfway (`course_lib.training.checkpoints`).
+is, and it gets its name in one step that can't be interrupted halfway (`course_lib.training.checkpoints`). How a run
+goes is said by `course_lib.training.settings`, what moves beside the model by `course_lib.training.parts`.
 """
 
 import contextlib
-import gc
+import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, recursively_apply, send_to_device
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset, default_collate
 
-from course_lib.data.loaders import RandomChunks, batches
-from course_lib.notebook.progress import progress as progress_bar
+from course_lib.data.loaders import batches
+from course_lib.progress import progress as progress_bar
 from course_lib.training.checkpoints import RunFolder
-from course_lib.training.weights import some, write_tensors
-
-Step = Callable[[nn.Module, Tensor], "Tensor | Mapping[str, Tensor]"]
-PRECISIONS = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+from course_lib.training.parts import (
+    Part,
+    Rates,
+    Step,
+    averaged_gradients,
+    check_finite,
+    check_number,
+    check_parts,
+    copy_state,
+    describe,
+    describe_optimizer,
+    frozen,
+    parameters_of,
+    tensors_of,
+)
+from course_lib.training.processes import by_all_processes, by_main_process
+from course_lib.training.settings import PRECISIONS, FitSettings
 
 
 @dataclass
@@ -47,67 +62,68 @@ class History:
     best: tuple[float, int] | None = None
 
 
-def process_batches(dataset: RandomChunks, batch_size: int, accelerator: Accelerator | None = None,
-                    workers: int = 0, context: str | None = None) -> Callable[[int], Iterable[Tensor]]:
-    """The `batches` argument of `fit` for chunks: start -> this process's batches from step `start` on.
+def process_batches(dataset: Dataset, batch_size: int, accelerator: Accelerator | None = None,
+                    workers: int = 0, context: str | None = None) -> Callable[[int], Iterable]:
+    """The `batches` argument of `fit` for a data set: start -> this process's batches from step `start` on.
 
-    batch_size: chunks a process and batch. With P processes batch k takes chunks k P B to (k + 1) P B - 1, process p
-    the p-th B of them: two processes see in one step what one process sees with the doubled batch. workers, context:
-    see `course_lib.data.loaders.batches`. Batches are (batch, source, channel, time), page-locked where a CUDA GPU
-    takes them. Raises ValueError where the data set runs out (N batches take N P B chunks).
+    dataset: anything with a length whose item i is a pure function of its seed and i: a tensor or a structure of them
+    (tuple, list, dict), which are collated, or with a method `batch(indices)` that gives the batch itself, like
+    `RandomChunks`. batch_size: items a process and batch. With P processes batch k takes items k P B to
+    (k + 1) P B - 1, process p the p-th B of them: two processes see in one step what one process sees with the doubled
+    batch. workers, context: see `course_lib.data.loaders.batches`. Batches are page-locked where a CUDA GPU takes them.
+    Raises ValueError where the data set runs out (N batches take N P B items).
     """
-    count = accelerator.num_processes if accelerator else 1
-    index = accelerator.process_index if accelerator else 0
-    share = dataset if count == 1 else _Share(dataset, batch_size, index, count)
     pinned = torch.cuda.is_available() and (accelerator is None or accelerator.device.type == "cuda")
-    return lambda start: batches(share, batch_size, workers, start, context, pin_memory=pinned)
+    threads = context == "thread" and workers > 0           # they can pin what they made; processes can't
+    share = _Share(dataset, batch_size, accelerator.process_index if accelerator else 0,
+                   accelerator.num_processes if accelerator else 1, pinned and threads)
+    return lambda start: batches(share, batch_size, workers, start, context, pin_memory=pinned and not threads)
 
 
 class _Share:
-    """The chunks of one process: its part of every batch."""
+    """The items of one process: its part of every batch."""
 
-    def __init__(self, dataset: RandomChunks, batch_size: int, index: int, count: int):
-        self.dataset, self.batch_size, self.index, self.count = dataset, batch_size, index, count
+    def __init__(self, dataset, batch_size: int, index: int, count: int, pinned: bool):
+        self.dataset, self.batch_size, self.index, self.count, self.pinned = dataset, batch_size, index, count, pinned
 
     def __len__(self) -> int:
-        return len(self.dataset) // (self.batch_size * self.count) * self.batch_size
+        return len(self.dataset) // (self.batch_size * self.count) * self.batch_size if self.count > 1 else len(
+            self.dataset)
 
-    def __getitem__(self, place: int) -> Tensor:
-        return self.batch([place])[0]
+    def __getitem__(self, place: int) -> object:
+        return self.dataset[self._item(place)]
 
-    def batch(self, places) -> Tensor:
-        return self.dataset.batch([self._chunk(place) for place in places])
+    def batch(self, places) -> object:
+        items = [self._item(place) for place in places]
+        made = self.dataset.batch(items) if hasattr(self.dataset, "batch") else default_collate(
+            [self.dataset[item] for item in items])
+        return recursively_apply(lambda x: x.pin_memory(), made) if self.pinned else made
 
-    def _chunk(self, place: int) -> int:
+    def _item(self, place: int) -> int:
         number, within = divmod(place, self.batch_size)
         return (number * self.count + self.index) * self.batch_size + within
 
 
-def fit(model: nn.Module, step: Step, batches: Callable[[int], Iterable[Tensor]], optimizer: torch.optim.Optimizer,
-        steps: int, *, folder: str | Path | None = None, schedule: Callable[[int], float] | None = None,
-        validate: Callable[[nn.Module], Mapping[str, float]] | None = None, validate_every: int = 500,
-        monitor: str | None = None, maximise: bool = True, patience: int | None = None,
-        ema_decay: float | None = None, clip: float | None = None, precision: str | None = None, accumulate: int = 1,
-        checkpoint_every: int = 200, progress: bool = True, accelerator: Accelerator | None = None) -> History:
-    """Train `model` for `steps` updates; return what was logged. The model ends with the weights of the last step.
+def fit(model: nn.Module, step: Step, batches: Callable[[int], Iterable], optimizer: torch.optim.Optimizer,
+        settings: FitSettings | int, *, parts: Sequence[Part] = (), folder: "str | Path | RunFolder | None" = None,
+        schedule: Callable[[int], float] | None = None,
+        validate: Callable[[nn.Module], Mapping[str, float]] | None = None, progress: bool = True,
+        accelerator: Accelerator | None = None) -> History:
+    """Train `model`; return what was logged. The model ends with the weights of the last step, or their average.
 
     model: trained in place, on accelerate's device. step: (model, batch) -> the loss, or a dict of scalars with
     "loss", all logged (means over the processes). batches: start -> the batches from number `start` on
-    (`process_batches`, or any function of the number). optimizer: of the model's parameters. schedule: step (from 0)
-    -> factor of the optimizer's learning rates.
+    (`process_batches`, or any function of the number); a batch is a tensor or any structure of them. optimizer: of the
+    model's parameters. settings: `FitSettings`, or a number of steps. parts: what is trained or kept beside the model,
+    see `Part`. schedule: step (from 0) -> factor of the optimizer's learning rates.
 
     folder: where log.csv, validation.csv, checkpoints/ and best.safetensors go (all machines must see it). A run that
     finds checkpoints there goes on from the newest; one that had finished, or stopped early, only loads it. None:
-    nothing is written and nothing resumed. checkpoint_every: steps between checkpoints; 0: only at the end.
-    validate: called on the weights (the averaged ones with `ema_decay`) in eval mode every `validate_every` steps and
-    at the end, by the main process alone; gives scores by name. monitor: which score decides (default: the first);
-    maximise: higher is better. patience: stop after so many validations without a better one.
+    nothing is written and nothing resumed. validate: called on the weights (the averaged ones with `ema_decay`) in eval
+    mode every `validate_every` steps and at the end, by the main process alone; gives scores by name. progress: show a
+    bar. accelerator: yours, for example for its process group; by default one is made.
 
-    ema_decay: keep an exponential moving average of all weights and buffers, e.g. 0.999. At the end the model holds it.
-    clip: largest norm of the gradient. precision: "no", "fp16" or "bf16" (None: as accelerate is configured).
-    accumulate: batches per update. accelerator: yours, for example for its process group; by default one is made.
-
-    Equal seeds give equal weights, with or without interruption, if step and validate draw only from torch's, NumPy's
+    Equal seeds give equal weights, with or without interruption, if steps and validate draw only from torch's, NumPy's
     and Python's global generators (checkpoints hold them) and `batches` depends on nothing but its argument. P
     processes give what one gives with P times the batch, up to rounding, except where layers look at the whole batch:
     batch norm takes its statistics within each process, and dropout draws in each from its own generator.
@@ -116,53 +132,41 @@ def fit(model: nn.Module, step: Step, batches: Callable[[int], Iterable[Tensor]]
     divides it: `best` may be that validation, `patience` counts it, and what it drew from the generators is drawn.
     Patience that runs out at the last step stops nothing: that run is complete, and goes on if its steps grow.
 
-    Raises ValueError for settings that don't fit, for a folder whose run had others (only `steps` may grow), and where
-    the batches run out; FloatingPointError where the loss or a gradient is NaN or infinite, before the weights change.
-    Where only the main process can fail (validation, files), the others raise as well, a ValueError or a RuntimeError.
-    A script that several processes run ends with `end_processes(accelerator)`.
-    Source: moving average: Polyak and Juditsky 1992; mixed precision: Micikevicius et al. 2018; chapter 4.
+    Raises ValueError for settings and parts that don't fit, for a folder in which another run is going on, whose run
+    had other settings (only `steps` may grow) or whose files are damaged, and where the batches run out; OSError where
+    the disk is full; FloatingPointError where a loss or a gradient is NaN or infinite, before the weights it belongs to
+    change. Where only the main process can fail (validation, files), the others raise as well, a ValueError or a
+    RuntimeError. A script that several processes run ends with `end_processes(accelerator)`.
     """
-    _check(steps, validate, validate_every, monitor, patience, ema_decay, clip, precision, accumulate, checkpoint_every)
+    settings = FitSettings.of(settings)
+    if validate is None and (settings.patience is not None or settings.monitor is not None):
+        raise ValueError(f"patience is {settings.patience} and monitor {settings.monitor!r}, but there is no validate; "
+                         "pass one")
+    check_parts(model, optimizer, parts)
     accelerator = accelerator or Accelerator()
-    run = _Run(model, optimizer, accelerator, schedule, ema_decay, clip, precision, accumulate,
-               None if folder is None else Path(folder), validate, monitor, maximise)
+    folder = folder if isinstance(folder, RunFolder | None) else RunFolder(folder)
+    with _locked(folder, accelerator):
+        run = _Run(model, optimizer, accelerator, settings, parts, folder, schedule, validate)
+        try:
+            run.resume()
+            run.go(step, batches, progress)
+            return run.finish()
+        finally:
+            run.release()
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder | None, accelerator: Accelerator) -> Iterator[None]:
+    """The folder for this run alone; the main process holds it for all. Nothing where the caller holds it already."""
+    if folder is None:
+        yield
+        return
+    held = by_main_process(accelerator, folder.lock)
     try:
-        run.resume(steps, validate_every, patience)
-        start = time.perf_counter() - run.state.seconds
-        remaining = range(run.state.step, steps) if not run.state.stopped else range(0)
-        stream = iter(batches(run.state.step * accumulate) if remaining else ())
-        for number in progress_bar(remaining, "training") if progress and accelerator.is_main_process else remaining:
-            done = number + 1
-            row = run.update(step, stream)
-            row["seconds"] = round(time.perf_counter() - start, 2)
-            run.log("log", run.history.steps, {"step": done, **row})
-            if validate is not None and (done % validate_every == 0 or done == steps):
-                run.validate(done, patience if done < steps else None)
-            if run.state.stopped or done == steps or (checkpoint_every and done % checkpoint_every == 0):
-                run.save(row["seconds"])
-            if run.state.stopped:
-                break
-        return run.finish()
+        yield
     finally:
-        run.release()
-
-
-def _check(steps, validate, validate_every, monitor, patience, ema_decay, clip, precision, accumulate,
-           checkpoint_every) -> None:
-    """The arguments of `fit` that can be wrong by themselves."""
-    if steps < 1 or accumulate < 1 or checkpoint_every < 0 or validate_every < 1:
-        raise ValueError(f"steps is {steps}, accumulate {accumulate}, checkpoint_every {checkpoint_every}, "
-                         f"validate_every {validate_every}; expected positive numbers (checkpoint_every: or 0)")
-    if validate is None and (patience is not None or monitor is not None):
-        raise ValueError(f"patience is {patience} and monitor {monitor!r}, but there is no validate; pass one")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience is {patience}; expected at least one validation to wait, or None")
-    if ema_decay is not None and not 0 <= ema_decay < 1:
-        raise ValueError(f"ema_decay is {ema_decay}; expected a number from 0 to below 1, for example 0.999")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip is {clip}; expected the largest norm of the gradient, above 0, or None")
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}, or None")
+        if held and accelerator.is_main_process:
+            folder.unlock()
 
 
 @dataclass
@@ -174,81 +178,183 @@ class _State:
     stopped: bool = False
     seconds: float = 0.0
     best: tuple[float, int] | None = None
+    validations: int | None = 0                         # how many; None: a checkpoint from before they were counted
 
 
 class _Run:
     """One training run: what `fit` does at a step, at a validation, at a checkpoint."""
 
-    def __init__(self, model, optimizer, accelerator, schedule, ema_decay, clip, precision, accumulate, folder,
-                 validation, monitor, maximise):
-        self.accelerator, self.optimizer, self.validation = accelerator, optimizer, validation
+    def __init__(self, model, optimizer, accelerator, settings, parts, folder, schedule, validate):
+        self.accelerator, self.settings, self.folder, self.validation = accelerator, settings, folder, validate
+        self.plain, self.optimizer, self.parts = model, optimizer, list(parts)
+        self.adversaries = [part for part in parts if part.step is not None]
+        self.moved = [part for part in parts if part.optimizer is not None and part.step is None]
+        self.inside = {module: name for name, module in model.named_modules() if name}
         self.main = accelerator.is_main_process
-        self.schedule, self.clip, self.accumulate = schedule or (lambda _step: 1.0), clip, accumulate
-        self.ema_decay, self.monitor, self.maximise = ema_decay, monitor, maximise
-        self.folder = None if folder is None else RunFolder(folder)
-        self.precision = _precision(precision, accelerator)
-        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=self.precision == "fp16")
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.precision = _precision(settings.precision, accelerator)
+        self.scaler = self._new_scaler()
+        self.scalers = {part.name: self._new_scaler() for part in self.adversaries}
+        self.rates = Rates(optimizer, schedule)
+        self.part_rates = {part.name: Rates(part.optimizer, part.schedule) for part in self.parts if part.optimizer}
         self.state, self.history = _State(), History()
-        self.plain = model
-        self.ema = None if ema_decay is None else AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True).to(accelerator.device)
-        self.model = accelerator.prepare_model(model)
-        self.model.train()
+        self.ema = None if settings.ema_decay is None else AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True).to(accelerator.device)
+        self.model = self._prepared(model)
+        self.modules = [part.module for part in self.parts if isinstance(part.module, nn.Module)]
+        for module in self.modules:
+            module.to(accelerator.device)
+            self._as_main_process(tensors_of(module))
+        self._train_mode()
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.accelerator.device.type, enabled=self.precision == "fp16")
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        """The model as accelerate wraps it: on its device, its gradients averaged over the processes."""
+        handler = self.accelerator.ddp_handler
+        if self.settings.unused and handler is None:
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        try:
+            return self.accelerator.prepare_model(model)
+        finally:
+            self.accelerator.ddp_handler = handler
+
+    def _as_main_process(self, tensors: Iterable[Tensor]) -> None:
+        """Copy tensors of the main process to the others."""
+        if self.accelerator.num_processes > 1:
+            with torch.no_grad():
+                for tensor in tensors:
+                    tensor.copy_(broadcast(tensor.detach().clone()))
+
+    def _train_mode(self) -> None:
+        for module in (*self.modules, self.model):
+            module.train()
+
+    def go(self, step: Step, batches: Callable[[int], Iterable], progress: bool) -> None:
+        """All steps that are left, with their validations and checkpoints."""
+        settings, start = self.settings, time.perf_counter() - self.state.seconds
+        remaining = range(self.state.step, settings.steps) if not self.state.stopped else range(0)
+        stream = iter(batches(self.state.step * settings.accumulate) if remaining else ())
+        for number in progress_bar(remaining, "training") if progress and self.main else remaining:
+            done = number + 1
+            row = self.update(step, stream)
+            row["seconds"] = round(time.perf_counter() - start, 2)
+            self.log("log", self.history.steps, {"step": done, **row})
+            if self.validation is not None and (done % settings.validate_every == 0 or done == settings.steps):
+                self.validate(done, settings.patience if done < settings.steps else None)
+            due = settings.checkpoint_every and done % settings.checkpoint_every == 0
+            if self.state.stopped or done == settings.steps or due:
+                self.save(row["seconds"])
+            if self.state.stopped:
+                break
 
     # ------------------------------------------------------------------------------------------------- updates
 
-    def update(self, step: Step, stream: Iterator[Tensor]) -> dict:
-        """One update of the weights from `accumulate` batches; what to log of it."""
-        factor = self.schedule(self.state.step)
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = rate * factor
-        row = self._gradients(step, stream)
-        row["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
-        if self.clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            row["gradient_norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.clip))
-        for name in ("loss", "gradient_norm"):          # fp16's scaler skips updates with infinite gradients itself
-            if not math.isfinite(row.get(name, 0.0)) and (name == "loss" or not self.scaler.is_enabled()):
-                raise FloatingPointError(f"the {name} of step {self.state.step + 1} is {row[name]}; a smaller learning "
-                                         "rate, a gradient clip or a look at that batch may help")
-        if self.clip is None and not self.scaler.is_enabled():
-            self._check_gradients()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+    def update(self, step: Step, stream: Iterator) -> dict:
+        """One update of all weights from `accumulate` batches; what to log of it."""
+        for rates in (self.rates, *self.part_rates.values()):
+            rates.set(self.state.step)
+        batches: Iterable = (self._next(stream) for _ in range(self.settings.accumulate))
+        if self.adversaries:
+            batches = list(batches)                     # several steps look at them
+        rows = {part.name: self._adversary(part, batches) for part in self.adversaries if part.when == "before"}
+        row = self._model(step, batches)
+        rows |= {part.name: self._adversary(part, batches) for part in self.adversaries if part.when == "after"}
+        for part in self.adversaries:                   # in the log as they were given
+            row |= rows[part.name]
         self.state.step += 1
-        if self.ema is not None:
-            self.ema.update_parameters(self.plain)
+        self._average()
         return row
 
-    def _gradients(self, step: Step, stream: Iterator[Tensor]) -> dict[str, float]:
+    def _next(self, stream: Iterator) -> object:
+        return send_to_device(_next(stream, self.state.step), self.accelerator.device, non_blocking=True)
+
+    def _model(self, step: Step, batches: Iterable) -> dict:
+        """The model's own update, and that of the parts which its loss moves."""
+        optimizers = [self.optimizer, *(part.optimizer for part in self.moved)]
+        for owner in (self.plain, *optimizers):
+            owner.zero_grad()
+        with frozen(p for part in self.adversaries for p in part.module.parameters()):
+            row = self._gradients(step, self.model, batches, self.scaler)
+        check_number("loss", row["loss"], self.state.step + 1)
+        row["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        inside = {id(p) for p in self.plain.parameters()}
+        for part in self.moved:
+            averaged_gradients(self.accelerator, [p for p in parameters_of(part.optimizer) if id(p) not in inside])
+        optimizers = [one for one in optimizers if any(p.grad is not None for p in parameters_of(one))]
+        for optimizer in optimizers:
+            self.scaler.unscale_(optimizer)
+        row |= self._clip(self.plain, "gradient_norm", self.settings, self.scaler)
+        for part in self.moved:
+            row |= self._clip(part.module, f"{part.name}_gradient_norm", part, self.scaler)
+        for optimizer in optimizers:
+            self.scaler.step(optimizer)
+        if optimizers:
+            self.scaler.update()
+        return row
+
+    def _adversary(self, part: Part, batches: Iterable) -> dict:
+        """The update of a part with a step of its own; nothing else gets a gradient in it."""
+        scaler, own = self.scalers[part.name], {id(p) for p in part.module.parameters()}
+        part.module.zero_grad()
+        others = (module.parameters() for module in (self.plain, *self.modules))
+        with frozen(p for p in itertools.chain.from_iterable(others) if id(p) not in own):
+            losses = self._gradients(part.step, self.plain, batches, scaler)
+        row = {part.name: losses.pop("loss"), **{f"{part.name}_{name}": value for name, value in losses.items()}}
+        check_number(part.name, row[part.name], self.state.step + 1)
+        averaged_gradients(self.accelerator, parameters_of(part.optimizer))
+        scaler.unscale_(part.optimizer)
+        row |= self._clip(part.module, f"{part.name}_gradient_norm", part, scaler)
+        scaler.step(part.optimizer)
+        scaler.update()
+        return row
+
+    def _gradients(self, step: Step, model: nn.Module, batches: Iterable, scaler: torch.amp.GradScaler) -> dict:
         """Add up the gradients of `accumulate` batches; give the means of the losses."""
         sums: dict[str, float] = {}
-        self.optimizer.zero_grad()
-        for part in range(self.accumulate):
-            batch = send_to_device(_next(stream, self.state.step), self.accelerator.device, non_blocking=True)
-            # processes exchange gradients with the last batch of an update only
-            last = part == self.accumulate - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+        count = self.settings.accumulate
+        for number, batch in enumerate(batches, 1):
+            # processes exchange gradients with the last batch of an update only; parts exchange theirs afterwards
+            wait = number < count and model is not self.plain
+            with self.accelerator.no_sync(model) if wait else contextlib.nullcontext():
                 with self._autocast():
-                    losses = step(self.model, batch)
-                losses = {"loss": losses} if isinstance(losses, Tensor) else losses
-                self.scaler.scale(losses["loss"] / self.accumulate).backward()
+                    losses = step(model, batch)
+                losses = {"loss": losses} if isinstance(losses, Tensor) else dict(losses)
+                if "loss" not in losses:
+                    raise ValueError(f"a step gave {', '.join(losses) or 'nothing'}; expected the loss, or a dict that "
+                                     'holds it under "loss"')
+                scaler.scale(losses["loss"] / count).backward()
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / self.accumulate
+                sums[name] = sums.get(name, 0.0) + float(value.detach() if isinstance(value, Tensor) else value) / count
         if self.accelerator.num_processes > 1:
             means = torch.tensor(list(sums.values()), device=self.accelerator.device)
             sums = dict(zip(sums, self.accelerator.reduce(means, "mean").tolist()))
         return sums
 
-    def _check_gradients(self) -> None:
-        """FloatingPointError where a gradient is not finite: after such a step, saved, no run could go on."""
-        gradients = {name: weight.grad for name, weight in self.plain.named_parameters() if weight.grad is not None}
-        finite = [gradient.isfinite().all() for gradient in gradients.values()]
-        if finite and not torch.stack(finite).all():                        # on a GPU: one look for all of them
-            bad = [name for name, value in zip(gradients, finite) if not value]
-            raise FloatingPointError(f"the gradient of step {self.state.step + 1} is NaN or infinite in {some(bad)}; a "
-                                     "smaller learning rate, a gradient clip or a look at that batch may help")
+    def _clip(self, module: nn.Module, name: str, limits: FitSettings | Part, scaler: torch.amp.GradScaler) -> dict:
+        """Clip a module's gradient; its norm before that, where it was asked for. Looked at before anything moves."""
+        row, step = {}, self.state.step + 1
+        if limits.clip is not None:
+            row[name] = float(nn.utils.clip_grad_norm_(module.parameters(), limits.clip))
+        if not scaler.is_enabled():                     # fp16's scaler skips updates with infinite gradients itself
+            if limits.clip is not None:
+                check_number(name, row[name], step)
+            else:
+                check_finite(module.named_parameters(), step, f" of {limits.name}" if isinstance(limits, Part) else "")
+        if limits.clip_value is not None:
+            nn.utils.clip_grad_value_(module.parameters(), limits.clip_value)
+        return row
+
+    def _average(self) -> None:
+        """After an update: the moving average of the model, and states that are the same in all processes."""
+        for module in self.modules:
+            self._as_main_process(module.buffers())
+        if self.ema is None:
+            return
+        self.ema.update_parameters(self.plain)
+        for part in self.parts:
+            if part.optimizer is None and part.module in self.inside:      # a state is no weight: copied, not averaged
+                copy_state(part.module, self.ema.module.get_submodule(self.inside[part.module]))
 
     def _autocast(self):
         kind = PRECISIONS[self.precision]
@@ -266,25 +372,30 @@ class _Run:
     def validate(self, done: int, patience: int | None) -> None:
         """Score the weights, keep the best, and decide whether to stop: the same decision in all processes."""
         def decide() -> dict:
-            weights = self._weights().eval()
+            weights = self._weights()
+            for module in (*self.modules, weights):
+                module.eval()
             with torch.no_grad():
                 scores = {name: float(value) for name, value in self.validation(weights).items()}
-            weights.train()
+            for module in (*self.modules, weights):
+                module.train()
             self._judge(done, scores, patience, weights)
             self.log("validation", self.history.validations, {"step": done, **scores})
+            if self.state.validations is not None:
+                self.state.validations += 1
             return vars(self.state)
         vars(self.state).update(by_main_process(self.accelerator, decide))
 
     def _judge(self, done: int, scores: dict[str, float], patience: int | None, weights: nn.Module) -> None:
-        name = self.monitor or next(iter(scores), None)
+        name = self.settings.monitor or next(iter(scores), None)
         if name not in scores:
             raise ValueError(f"monitor is {name!r}; validate gives {', '.join(scores) or 'no scores'}")
         best = self.state.best
-        better = best is None or (scores[name] > best[0] if self.maximise else scores[name] < best[0])
+        better = best is None or (scores[name] > best[0] if self.settings.maximise else scores[name] < best[0])
         if better and math.isfinite(scores[name]):
             self.state.best, self.state.bad = (scores[name], done), 0
             if self.folder is not None:
-                write_tensors(self.folder.path / "best.safetensors", weights.state_dict())
+                self.folder.write_best(weights.state_dict())
         else:
             self.state.bad += 1
         self.state.stopped = patience is not None and self.state.bad >= patience
@@ -301,67 +412,89 @@ class _Run:
             return
         self.state.seconds = seconds
         by_main_process(self.accelerator, self.folder.begin_checkpoint)
-        torch.save(_random_states(self.accelerator.device),
-                   self.folder.unfinished / f"random_{self.accelerator.process_index}.pt")
-        self.accelerator.wait_for_everyone()            # a checkpoint gets its name when all have written their part
-        by_main_process(self.accelerator, self._finish_checkpoint)
+        name = f"random_{self.accelerator.process_index}.pt"
+        by_all_processes(self.accelerator, lambda: self.folder.write_state(
+            name, _random_states(self.accelerator.device)))
+        by_main_process(self.accelerator, self._finish_checkpoint)      # it gets its name when all have written
 
     def _finish_checkpoint(self) -> None:
-        torch.save({"run": vars(self.state), "model": self.plain.state_dict(),
-                    "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
-                    "ema": self.ema.state_dict() if self.ema is not None else None},
-                   self.folder.unfinished / "state.pt")
+        parts = {part.name: {"module": part.module.state_dict(),
+                             "optimizer": part.optimizer.state_dict() if part.optimizer else None,
+                             "scaler": self.scalers[part.name].state_dict() if part.name in self.scalers else None}
+                 for part in self.parts}
+        self.folder.write_state("state.pt", {
+            "run": vars(self.state), "model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(), "ema": self.ema.state_dict() if self.ema is not None else None,
+            "parts": parts})
         self.folder.end_checkpoint(self.state.step)
 
-    def resume(self, steps: int, validate_every: int, patience: int | None) -> None:
+    def resume(self) -> None:
         """Load the newest whole checkpoint and cut the logs back to its step."""
         if self.folder is None:
             return
-        found = by_main_process(self.accelerator, lambda: self._look(steps, validate_every, patience))
+        self.compared = self._compared()                # before the optimizer's rates are those of a later step
+        found = by_main_process(self.accelerator, self._look)
         if found is not None:
             self._load(found)
         self.folder.columns = by_main_process(self.accelerator, self._cut_back)
 
-    def _look(self, steps: int, validate_every: int, patience: int | None) -> Path | None:
+    def _look(self) -> Path | None:
         """The checkpoint to go on from. Where there is none, no best weights of an earlier run may stay either."""
-        self.folder.check_settings(self._settings(steps, validate_every, patience), steps)
+        self.folder.check_settings(self.compared, self.settings.steps)
         found = self.folder.newest()
         if found is None:
-            (self.folder.path / "best.safetensors").unlink(missing_ok=True)
+            self.folder.best.unlink(missing_ok=True)
         return found
 
     def _cut_back(self) -> dict[str, list[str]]:
-        self.history.steps = self.folder.cut_back("log", self.state.step)
-        self.history.validations = self.folder.cut_back("validation", self.state.step)
+        if self.state.best is not None:
+            self.folder.check_best()
+        counts = {"log": self.state.step, "validation": self.state.validations}
+        kept = {name: self.folder.kept_rows(name, self.state.step, count) for name, count in counts.items()}
+        self.folder.write_settings(self.compared, self.settings.steps)
+        for name, rows in kept.items():                 # only when both are whole is anything rewritten
+            self.folder.cut_back(name, rows)
+        self.history.steps, self.history.validations = kept["log"], kept["validation"]
         return self.folder.columns
 
     def _load(self, checkpoint: Path) -> None:
         state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        kept = state.get("parts", {})
         try:
             self.plain.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{checkpoint} is of another model or optimizer: {error}") from error
+            for part in self.parts:
+                part.module.load_state_dict(kept[part.name]["module"])
+                if part.optimizer is not None:
+                    part.optimizer.load_state_dict(kept[part.name]["optimizer"])
+                if part.step is not None:
+                    self.scalers[part.name].load_state_dict(kept[part.name]["scaler"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"{checkpoint} is of another model, part or optimizer: {error}") from error
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-        vars(self.state).update(state["run"])
+        vars(self.state).update({"validations": None, **state["run"]})
         name = f"random_{self.accelerator.process_index}.pt"
         _set_random_states(torch.load(checkpoint / name, weights_only=True), self.accelerator.device)
 
-    def _settings(self, steps: int, validate_every: int, patience: int | None) -> dict[str, object]:
-        """What decides the weights, as far as it can be compared: of functions only the schedule, by its values."""
-        groups = [{name: repr(value) for name, value in group.items() if name not in ("params", "initial_lr")}
-                  for group in self.optimizer.param_groups]
-        tensors = list(self.plain.state_dict().values())
-        size = f"{sum(tensor.numel() for tensor in tensors)} numbers in {len(tensors)} tensors"
-        return {"model": f"{type(self.plain).__name__}, {size}",
-                "optimizer": [type(self.optimizer).__name__, *groups],
-                "schedule_values": [float(self.schedule(n)) for n in (0, steps // 2, steps - 1)],
-                "ema_decay": self.ema_decay, "clip": self.clip, "precision": self.precision,
-                "accumulate": self.accumulate, "processes": self.accelerator.num_processes,
-                "validate_every": validate_every if self.validation else None, "monitor": self.monitor,
-                "maximise": self.maximise, "patience": patience}
+    def _compared(self) -> dict[str, object]:
+        """What must be the same when the run goes on: the settings, and what can be said of modules and functions."""
+        settings = self.settings.compared()
+        if self.validation is None:
+            settings["validate_every"] = None
+        parts = {part.name: {"module": describe(part.module), "when": part.when if part.step else None,
+                             "clip": part.clip, "clip_value": part.clip_value,
+                             "optimizer": describe_optimizer(part.optimizer) if part.optimizer else None,
+                             "schedule_values": self._values(part.schedule) if part.schedule else None}
+                 for part in self.parts}
+        return {"model": describe(self.plain), "optimizer": describe_optimizer(self.optimizer),
+                "schedule_values": self._values(self.rates.schedule), **settings, "precision": self.precision,
+                "processes": self.accelerator.num_processes, "parts": parts or None}
+
+    def _values(self, schedule: Callable[[int], float]) -> list[float]:
+        steps = self.settings.steps
+        return [float(schedule(number)) for number in (0, steps // 2, steps - 1)]
 
     def finish(self) -> History:
         """Leave the weights that count in the caller's model."""
@@ -371,46 +504,10 @@ class _Run:
         return self.history
 
     def release(self) -> None:
-        """Give model and optimizer back as they were handed over: without accelerate's wrapper, at the full rates."""
+        """Give model and optimizers back as they were handed over: without accelerate's wrapper, at the full rates."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = rate
-
-
-def by_main_process(accelerator: Accelerator, action: Callable[[], object]) -> object:
-    """What `action` gives, called by the main process alone, in all processes; where it raises, all raise.
-
-    Otherwise the others would wait for ever for a process that has left. The main one raises its own error; the others
-    a ValueError with its words where it is one, else a RuntimeError that names it.
-    """
-    answer: list = [None, None, None]
-    caught = None
-    if accelerator.is_main_process:
-        try:
-            answer[0] = action()
-        except Exception as error:
-            caught = error
-            answer[1:] = [isinstance(error, ValueError), f"{type(error).__name__}: {error}"]
-    result, is_value_error, said = broadcast_object_list(answer)
-    if caught is not None:
-        raise caught
-    if said is not None:
-        raise ValueError(said.partition(": ")[2]) if is_value_error else RuntimeError(f"in the main process: {said}")
-    return result
-
-
-def end_processes(accelerator: Accelerator) -> None:
-    """Leave the process group, as the last thing a script of several processes does; alone, it changes nothing.
-
-    Python must not shut down while a thread of the group still lets go of a tensor: such a process is aborted now and
-    then (SIGABRT, "terminate called without an active exception"), though its work is done. So all wait for a last
-    exchange that holds no tensor, and collecting the garbage gives the threads the time to drop what came before it.
-    Source: https://github.com/pytorch/pytorch/issues/190489.
-    """
-    if accelerator.num_processes > 1:
-        accelerator.wait_for_everyone()                 # the store is the main process's: nobody may need it any more
-        gc.collect()
-        accelerator.end_training()
+        for rates in (self.rates, *self.part_rates.values()):
+            rates.restore()
 
 
 def _precision(asked: str | None, accelerator: Accelerator) -> str:
@@ -443,7 +540,7 @@ def _set_random_states(states: dict[str, object], device: torch.device) -> None:
         torch.get_device_module(device).set_rng_state(states["device"])
 
 
-def _next(stream: Iterator[Tensor], step: int) -> Tensor:
+def _next(stream: Iterator, step: int) -> object:
     try:
         return next(stream)
     except StopIteration:

@@ -2,37 +2,42 @@
 
     from course_lib.training.official import fetch_weights, load_strictly, read_tensors
 
-A chapter's `load_official` reads such a file into the course's own model. The files are other people's work: RELEASES
-says under which licence, and the chapter that loads one says so too.
+A chapter's `load_official` reads such a file into the course's own model. The files are other people's work:
+PUBLISHED_WEIGHTS says under which licence, and the chapter that loads one says so too.
 """
 
 import hashlib
 import os
-import pickle
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from course_lib.paths import data_dir
+from course_lib.paths import data_dir, folder_from_environment
+from course_lib.training.weight_files import read_tensors
 
 
 @dataclass(frozen=True)
-class Release:
-    """The files of one published model.
+class PublishedWeights:
+    """The files of one published model, or of several by the same people.
 
     url: where they are, without the file's name. files: part (a stem, or another name of a file) -> (file name,
     SHA-256 in hex or its first digits, at least 8). licence: of the weights. source: who published them, where.
+    paths: part -> what follows the url, where that is not the file's name.
     """
 
     url: str
     files: Mapping[str, tuple[str, str]]
     licence: str
     source: str
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    def address(self, part: str) -> str:
+        """Where the publisher has the file of a part."""
+        return f"{self.url}/{self.paths.get(part, self.files[part][0])}"
 
 
 def _named_by_hash(*names: str) -> Mapping[str, tuple[str, str]]:
@@ -44,54 +49,75 @@ def _named_by_hash(*names: str) -> Mapping[str, tuple[str, str]]:
     return MappingProxyType(files)
 
 
-RELEASES: Mapping[str, Release] = MappingProxyType({
-    "umx": Release("https://zenodo.org/records/3370486/files", _named_by_hash(
+_TAGGERS = {                                        # data set and network -> SHA-256
+    "mtat_fcn": "e89d751202d38c3ae69855782bc27010f87051958dbec64f5aa762364dbac271",
+    "mtat_crnn": "cd22fc70cafd06f8f2bfc7dd795abccb1f4b50d5b09094c39ad100baf87475a3",
+    "mtat_musicnn": "690ace3bb5d49d90dd38fe3ec05a1185350b3bc3742bd7ee941f56b649b2c893",
+    "jamendo_fcn": "7bce08a66dbc70d096b0a330f44b4cacd9aa25519b83489fbb98f2164a194e2b",
+    "jamendo_crnn": "0a558989c0793f488cb677d188464c91f47c007f7c70473230e55537ca598215",
+    "jamendo_musicnn": "66280f4859376377c47f64313c7ac889a3201fdb06a01bf6e94ac6e619081bb5",
+}
+
+PUBLISHED_WEIGHTS: Mapping[str, PublishedWeights] = MappingProxyType({
+    "umx": PublishedWeights("https://zenodo.org/records/3370486/files", _named_by_hash(
         "drums-5a48008b.pth", "bass-646024d3.pth", "other-f8e132cc.pth", "vocals-c8df74a5.pth"),
         "MIT", "Open-Unmix, trained on MUSDB18; doi 10.5281/zenodo.3370486"),
-    "umxhq": Release("https://zenodo.org/records/3370489/files", _named_by_hash(
+    "umxhq": PublishedWeights("https://zenodo.org/records/3370489/files", _named_by_hash(
         "drums-9619578f.pth", "bass-8d85a5bd.pth", "other-b52fbbf7.pth", "vocals-b62c91ce.pth"),
         "MIT", "Open-Unmix, trained on MUSDB18-HQ; doi 10.5281/zenodo.3370489"),
-    "umxl": Release("https://zenodo.org/records/5069601/files", _named_by_hash(
+    "umxl": PublishedWeights("https://zenodo.org/records/5069601/files", _named_by_hash(
         "drums-69e0ebd4.pth", "bass-2ca1ce51.pth", "other-c8c5b3e6.pth", "vocals-bccbd9aa.pth"),
         "CC BY-NC-SA 4.0, not for commercial use",
         "Open-Unmix, trained on a private set of stems; doi 10.5281/zenodo.5069601"),
-    "umxse": Release("https://zenodo.org/records/3786908/files", _named_by_hash("speech_f5e0d9f9.pth", "noise_04a6fc2d.pth"),
-                     "as stated at its source", "Open-Unmix for speech enhancement; doi 10.5281/zenodo.3786908"),
+    "umxse": PublishedWeights("https://zenodo.org/records/3786908/files", _named_by_hash(
+        "speech_f5e0d9f9.pth", "noise_04a6fc2d.pth"),
+        "as stated at its source", "Open-Unmix for speech enhancement; doi 10.5281/zenodo.3786908"),
+    "taggers": PublishedWeights(
+        "https://raw.githubusercontent.com/minzwon/sota-music-tagging-models/master/models",
+        MappingProxyType({part: (f"{part}.pth", digits) for part, digits in _TAGGERS.items()}),
+        "MIT", "Won, Ferraro, Bogdanov and Serra 2020, trained on MagnaTagATune (mtat) and MTG-Jamendo: 50 tags each",
+        MappingProxyType({part: f"{part.replace('_', '/')}/best_model.pth" for part in _TAGGERS})),
+    "vggish": PublishedWeights(
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1",
+        MappingProxyType({"audioset": ("vggish-10086976.pth", "10086976")}),
+        "Apache 2.0", "VGGish, Hershey et al. 2017, as torchvggish converted it"),
 })
 
 
-def release_of(name: str) -> Release:
-    """A published model by name; ValueError for one that is not in RELEASES."""
-    if name not in RELEASES:
-        raise ValueError(f"release is {name!r}; expected one of {', '.join(RELEASES)}")
-    return RELEASES[name]
+def published_weights(name: str) -> PublishedWeights:
+    """A published model by name; ValueError for one that is not in PUBLISHED_WEIGHTS."""
+    if name not in PUBLISHED_WEIGHTS:
+        raise ValueError(f"name of published weights is {name!r}; expected one of {', '.join(PUBLISHED_WEIGHTS)}")
+    return PUBLISHED_WEIGHTS[name]
 
 
-def fetch_weights(release: str, part: str, *, base_url: str | None = None, folder: str | Path | None = None,
+def fetch_weights(name: str, part: str, *, base_url: str | None = None, folder: str | Path | None = None,
                   progress: bool = False) -> Path:
-    """The path of one file of a release, downloaded when it is first asked for, its SHA-256 checked every time.
+    """The path of one file of a published model, downloaded when it is first asked for, its SHA-256 checked every time.
 
-    release, part: a key of RELEASES and of its files. base_url: another address that holds RELEASE/FILE (default: the
-    environment variable COURSE_WEIGHTS_URL, else the publisher's). folder: where RELEASE/FILE is kept (default:
-    downloads/weights in the course's data folder). A folder named by COURSE_WEIGHTS_DIR that already holds
-    RELEASE/FILE is used as it is. progress: show a bar.
-    Raises ValueError for an unknown name and for a file with another hash, FileNotFoundError where it can't be had. Eight
-    digits guard against damage, not against forgery; therefore files are read with `read_tensors`, which runs no code.
+    name, part: a key of PUBLISHED_WEIGHTS and of its files. base_url: another address that holds NAME/FILE (default:
+    the environment variable COURSE_WEIGHTS_URL, else the publisher's). folder: where NAME/FILE is kept (default:
+    downloads/weights in the course's data folder). A folder named by COURSE_WEIGHTS_DIR that already holds NAME/FILE is
+    used as it is. progress: show a bar.
+    Raises ValueError for an unknown name and for a file with another hash, FileNotFoundError where it can't be had.
+    Eight digits guard against damage, not against forgery; therefore files are read with `read_tensors`, which runs no
+    code.
     """
-    known = release_of(release)
+    known = published_weights(name)
     if part not in known.files:
-        raise ValueError(f"part is {part!r}; release {release!r} has {', '.join(known.files)}")
-    name, digits = known.files[part]
-    at_hand = os.environ.get("COURSE_WEIGHTS_DIR")
-    if at_hand and (path := Path(at_hand).expanduser() / release / name).is_file():
+        raise ValueError(f"part is {part!r}; {name!r} has {', '.join(known.files)}")
+    file, digits = known.files[part]
+    at_hand = folder_from_environment("COURSE_WEIGHTS_DIR")
+    if at_hand and (path := at_hand / name / file).is_file():
         _check_hash(path, digits)
         return path
-    path = Path(folder) / release / name if folder else data_dir() / "downloads" / "weights" / release / name
+    path = (Path(folder) if folder else data_dir() / "downloads" / "weights") / name / file
     path.parent.mkdir(parents=True, exist_ok=True)
     base_url = base_url or os.environ.get("COURSE_WEIGHTS_URL")
-    with FileLock(path.with_name(name + ".lock")):             # several processes may ask at once
+    with FileLock(path.with_name(file + ".lock")):             # several processes may ask at once
         if not (path.is_file() and _sha256(path).startswith(digits)):
-            _download(f"{base_url.rstrip('/')}/{release}/{name}" if base_url else f"{known.url}/{name}", path, digits, progress)
+            address = f"{base_url.rstrip('/')}/{name}/{file}" if base_url else known.address(part)
+            _download(address, path, digits, progress)
     return path
 
 
@@ -123,32 +149,17 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .pth or .pt file by name, on the CPU, through torch's restricted unpickler: no code is run.
-
-    Raises FileNotFoundError where there is no file, ValueError where it is damaged or holds anything but tensors by name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; expected a .pth file there (see fetch_weights)")
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{path.name} can't be read as plain tensors: {first}") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ValueError(f"{path.name} holds {type(tensors).__name__}; expected a dict of tensors by name")
-    return dict(tensors)
-
-
-def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], what: str, leave_out: Iterable[str] = ()) -> None:
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], what: str, leave_out: Iterable[str] = (),
+                  only_own: bool = False) -> None:
     """Put tensors into a model: every one by its name and shape, none missing and none left over.
 
-    what: the file's name, for messages. leave_out: names that the file may hold and the model does not. Raises
-    ValueError that says which tensors don't fit.
+    what: the file's name, for messages. leave_out: names that the file may hold and the model does not. only_own: leave
+    out all that the model does not have, where it is the first part of the file's. Raises ValueError that says which
+    tensors don't fit; the model then stays as it was.
     """
     leave_out, expected = set(leave_out), model.state_dict()
-    tensors = {name: tensor for name, tensor in tensors.items() if name in expected or name not in leave_out}
+    tensors = {name: tensor for name, tensor in tensors.items()
+               if name in expected or not (only_own or name in leave_out)}
     found = [f"{name} is missing" for name in expected if name not in tensors]
     found += [f"{name} is unknown" for name in tensors if name not in expected]
     found += [f"{name} has shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
@@ -158,3 +169,7 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], what: str, le
         raise ValueError(f"{what} does not fit {type(model).__name__}: {', '.join(found[:4])}{more}; "
                          "is it the file of another model?")
     model.load_state_dict(tensors)
+
+
+__all__ = ["PUBLISHED_WEIGHTS", "PublishedWeights", "fetch_weights", "load_strictly", "published_weights",
+           "read_tensors"]

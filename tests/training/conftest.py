@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from song_folders import write_set
+
+from tests.song_folders import write_set
 
 
 @pytest.fixture(scope="session")

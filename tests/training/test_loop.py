@@ -1,36 +1,39 @@
 """What `fit` computes: averages, clipping, accumulation, precision, early stop, processes; and what it refuses."""
 
 import copy
-import json
 import os
-import pickle
-import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-import training_runs
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
-from training_runs import (
-    batches_of, changing_step, drawing_scores, largest_difference, make, same_weights, separate_step, start, told, train,
-)
 
 from course_lib.data import Remix, open_tracks
-from course_lib.training import fit, process_batches
-from course_lib.training.checkpoints import RunFolder
+from course_lib.training import FitSettings, fit, process_batches
 from course_lib.training.schedules import SCHEDULES, constant, cosine
+from tests.training.training_runs import (
+    batches_of,
+    changing_step,
+    drawing_scores,
+    largest_difference,
+    make,
+    same_weights,
+    separate_step,
+    start,
+    told,
+    train,
+)
 
 DROPOUT_0 = {"dropout": 0.0}
 
 
 def run(steps=10, batches=None, seed=0, options=None, **settings):
     model, optimizer = make(seed, **(options or {}))
-    history = fit(model, settings.pop("step", separate_step), batches or batches_of(4), optimizer, steps,
-                  progress=False, **settings)
+    further = {name: settings.pop(name) for name in ("schedule", "validate", "folder", "parts") if name in settings}
+    history = fit(model, settings.pop("step", separate_step), batches or batches_of(4), optimizer,
+                  FitSettings(steps, **settings), progress=False, **further)
     return history, model
 
 
@@ -58,7 +61,7 @@ def test_clip_bounds_the_step_of_plain_gradient_descent():
     model = nn.Linear(3, 3)
     before = copy.deepcopy(model.state_dict())
     history = fit(model, lambda m, x: 1000 * m(x).square().mean(), lambda start: iter([torch.ones(2, 3)]),
-                  torch.optim.SGD(model.parameters(), lr=1.0), 1, clip=0.01, progress=False)
+                  torch.optim.SGD(model.parameters(), lr=1.0), FitSettings(1, clip=0.01), progress=False)
     moved = torch.sqrt(sum((model.state_dict()[n] - before[n]).square().sum() for n in before))
     assert history.steps[0]["gradient_norm"] > 1 and moved == pytest.approx(0.01, rel=1e-3)
 
@@ -75,7 +78,7 @@ def test_accumulating_two_batches_is_the_doubled_batch():
     assert [row["loss"] for row in history_2.steps] == pytest.approx([row["loss"] for row in history_1.steps], rel=1e-5)
     _, live = run(accumulate=2, options=DROPOUT_0)
     _, live_doubled = run(batches=doubled, options=DROPOUT_0)
-    assert largest_difference(live.state_dict(), live_doubled.state_dict()) > 1e-5, "batch norm sees each batch by itself"
+    assert largest_difference(live.state_dict(), live_doubled.state_dict()) > 1e-5, "batch norm sees each by itself"
 
 
 def test_schedules():
@@ -87,7 +90,8 @@ def test_schedules():
         with pytest.raises(ValueError, match="expected"):
             SCHEDULES["cosine"](**arguments)
     history, _ = run(schedule=cosine(10, 5))
-    assert [row["learning_rate"] for row in history.steps] == pytest.approx([0.01 * cosine(10, 5)(k) for k in range(10)])
+    rates = [row["learning_rate"] for row in history.steps]
+    assert rates == pytest.approx([0.01 * cosine(10, 5)(k) for k in range(10)])
 
 
 def test_early_stop_and_best_weights(tmp_path):
@@ -107,14 +111,16 @@ def test_early_stop_and_best_weights(tmp_path):
     again, loaded = run(20, validate=validate, validate_every=2, monitor="sdr", patience=2, folder=tmp_path, seed=5)
     assert again.steps == history.steps and again.stopped_early, "a run that stopped early stays so"
     assert same_weights(loaded.state_dict(), model.state_dict())
-    minimised, _ = run(4, validate=lambda w, s=iter([5.0, 2.0]): {"error": next(s)}, validate_every=2, maximise=False)
+    errors = iter([5.0, 2.0])
+    minimised, _ = run(4, validate=lambda weights: {"error": next(errors)}, validate_every=2, maximise=False)
     assert minimised.best == (2.0, 4)
 
 
 def test_patience_that_ends_with_the_run_stops_nothing(tmp_path):
     """A run that used up its patience at its last step is complete, and goes on when its steps grow."""
     scores = iter([3.0, 2.0, 1.0, 0.5, 0.4])
-    settings = {"validate": lambda weights: {"sdr": next(scores)}, "validate_every": 2, "patience": 2, "folder": tmp_path}
+    settings = {"validate": lambda weights: {"sdr": next(scores)}, "validate_every": 2, "patience": 2,
+                "folder": tmp_path}
     history, _ = run(6, **settings)
     assert len(history.steps) == 6 and not history.stopped_early
     longer, _ = run(10, **settings)
@@ -130,11 +136,11 @@ def test_best_weights_of_another_run_do_not_stay(tmp_path):
 
 
 def test_errors(tmp_path):
-    for settings, message in (({"steps": 0}, "steps is 0"), ({"accumulate": 0}, "accumulate 0"),
+    for settings, message in (({"steps": 0}, "steps is 0"), ({"accumulate": 0}, "accumulate is 0"),
                               ({"patience": 3}, "no validate"), ({"ema_decay": 1.5}, "ema_decay is 1.5"),
-                              ({"clip": 0}, "clip is 0"), ({"precision": "half"}, "precision is 'half'; expected one of no"),
+                              ({"clip": 0}, "clip is 0"), ({"precision": "half"}, "precision is 'half'; expected one"),
                               ({"validate": drawing_scores, "patience": 0}, "patience is 0"),
-                              ({"validate": drawing_scores, "monitor": "sdr"}, "monitor is 'sdr'; validate gives score")):
+                              ({"validate": drawing_scores, "monitor": "sdr"}, "monitor is 'sdr'; validate gives")):
         with pytest.raises(ValueError, match=message):
             run(**settings)
     with pytest.raises(ValueError, match="batches ran out before step 6;"):
@@ -160,7 +166,8 @@ def test_not_a_number_stops_before_the_weights_are_touched(tmp_path, broken, cli
     calls, seen = iter(range(99)), {}
     model, optimizer = make(dropout=0.0)
     with pytest.raises(FloatingPointError, match=message):
-        fit(model, step, batches_of(4), optimizer, 10, clip=clip, folder=tmp_path, checkpoint_every=5, progress=False)
+        fit(model, step, batches_of(4), optimizer, FitSettings(10, clip=clip, checkpoint_every=5), folder=tmp_path,
+            progress=False)
     weights = {name: value for name, value in model.state_dict().items() if name.endswith(("weight", "bias"))}
     assert all(torch.equal(value, seen[name]) for name, value in weights.items())
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000005"]
@@ -170,7 +177,6 @@ def test_not_a_number_stops_before_the_weights_are_touched(tmp_path, broken, cli
 
 def test_precisions_in_one_process():
     """bf16, then full, then bf16 again: accelerate by itself allows one precision a process."""
-    _, full = run(options=DROPOUT_0)
     kinds = set()
 
     def step(model, batch):
@@ -178,9 +184,11 @@ def test_precisions_in_one_process():
         kinds.add(estimates.dtype)
         return (estimates.float() - batch).square().mean()
 
+    _, full = run(options=DROPOUT_0, step=step)
+    kinds.clear()
     _, half = run(options=DROPOUT_0, precision="bf16", step=step)
     assert kinds == {torch.bfloat16} and all(p.dtype == torch.float32 for p in half.parameters())
-    _, full_again = run(options=DROPOUT_0, precision="no")
+    _, full_again = run(options=DROPOUT_0, precision="no", step=step)
     _, half_again = run(options=DROPOUT_0, precision="bf16", step=step)
     assert same_weights(full.state_dict(), full_again.state_dict())
     assert same_weights(half.state_dict(), half_again.state_dict())
@@ -244,69 +252,3 @@ def test_shares_of_processes(songs):
     assert len(one) == 2 and [len(share) for share in shares] == [2, 2]
     for number, whole in enumerate(one):
         assert torch.equal(torch.cat([share[number] for share in shares]), whole)
-
-
-def in_two_processes(songs, out, orders, timeout=300):
-    """`training_runs.py SONGS OUT ORDERS` by torchrun; it must come to its end."""
-    script = Path(training_runs.__file__)
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1",
-                   "PYTHONPATH": os.pathsep.join([str(script.parent), str(script.parent.parent)])}
-    with subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           str(script), str(songs), str(out), json.dumps(orders)],
-                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
-        try:
-            _, said = launcher.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            launcher.terminate()                            # it ends its processes; killed, it would leave them
-            raise
-    assert launcher.returncode == 0, said
-
-
-@pytest.mark.skipif(os.name != "posix", reason="torch has no gloo launcher for CPU on Windows without libuv")
-def test_what_only_the_main_process_meets_is_raised_in_all(songs, tmp_path):
-    """Nobody waits for a process that has left, and the two can go on to train together afterwards."""
-    RunFolder(tmp_path / "other").check_settings({"seed": 1}, 5, "config.json")
-    (tmp_path / "other" / "checkpoints" / "step_00000005").mkdir(parents=True)
-    (tmp_path / "disk").write_text("a file where a folder should be")
-    orders = [["monitor", {}, {"steps": 3, "monitor": "sdr"}], ["validate", {}, {"steps": 3, "validate": "broken"}],
-              ["columns", {}, {"steps": 4, "step": "changing"}], ["other", {}, "config"], ["disk", {}, {"steps": 3}],
-              ["fine", {}, {"steps": 3}]]
-    in_two_processes(songs, tmp_path, orders, timeout=150)
-    said = {name: [json.loads((tmp_path / f"{name}_{index}.json").read_text()) for index in (0, 1)]
-            for name, *_ in orders}
-    for name, main, other in (
-        ("monitor", "ValueError: monitor is 'sdr'; validate gives score", "ValueError: monitor is 'sdr'"),
-        ("validate", "ZeroDivisionError: division by zero", "RuntimeError: in the main process: ZeroDivisionError: div"),
-        ("columns", "ValueError: log.csv has the columns step, loss", "ValueError: log.csv has the columns step, loss"),
-        ("other", "ValueError: .*holds a run with other settings: seed was 1", "ValueError: .*seed was 1, now 2"),
-        ("disk", "FileExistsError: .*disk", "RuntimeError: in the main process: FileExistsError"),
-    ):
-        assert re.match(main, said[name][0]) and re.match(other, said[name][1]), (name, said[name])
-    assert said["fine"] == ["trained", "trained"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="torch has no gloo launcher for CPU on Windows without libuv")
-def test_two_processes_equal_one_with_the_doubled_batch(songs, tmp_path):
-    """Two processes on gloo, 10 steps; then what batch norm's own statistics in each process change."""
-    frozen = {"dropout": 0.0, "frozen_norm": True}
-    common = {"steps": 10, "validate_every": 5}
-    runs = {"frozen": (frozen, common), "accumulated": (frozen, {**common, "accumulate": 2}),
-            "live": (DROPOUT_0, common), "half": (frozen, {**common, "steps": 5, "schedule": None}),
-            "resumed": (frozen, {**common, "schedule": None})}
-    for name in runs:
-        (tmp_path / name).mkdir()
-    (tmp_path / "resumed").rmdir()
-    (tmp_path / "resumed").symlink_to(tmp_path / "half")             # ten steps that go on from five
-    in_two_processes(songs, tmp_path, [[name, *what] for name, what in runs.items()])
-    two = {name: pickle.loads((tmp_path / name / "result.pkl").read_bytes()) for name in runs}
-    assert two["frozen"]["processes"] == 2
-    one = {name: train(songs, None, batch_size=2 * training_runs.BATCH, options=options, **changed)
-           for name, (options, changed) in runs.items() if name != "half"}
-    difference = {name: largest_difference(two[name]["weights"], model.state_dict()) for name, (_, model) in one.items()}
-    print("largest difference of a weight between two processes and one:",
-          ", ".join(f"{name} {value:.1e}" for name, value in difference.items()))
-    assert max(difference[name] for name in ("frozen", "accumulated", "resumed")) < 1e-5, difference
-    assert difference["live"] > 1e-4, "local statistics of batch norm change the weights"
-    losses = [[row["loss"] for row in history.steps] for history in (two["frozen"]["history"], one["frozen"][0])]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4), "the log holds the mean over the processes"
-    assert two["frozen"]["history"].best[0] == pytest.approx(one["frozen"][0].best[0], rel=1e-4)

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from training_runs import make, same_weights
 
-from course_lib.training import load_weights, read_card, save_weights
+from course_lib.training import load_weights, read_card, save_weights, weights
+from tests.training.training_runs import make, same_weights
 
 CARD = {"what": "a test", "trained_on": "noise", "steps": 3, "seed": 0, "command": "none", "machine": "any",
         "score": {"sdr": 1.5}}
@@ -23,6 +24,31 @@ def test_round_trip(tmp_path):
     assert {name: card[name] for name in CARD} == CARD
     assert card["stored_as"] == "float32" and card["parameters"] == sum(p.numel() for p in model.parameters())
     assert sorted(p.name for p in path.parent.iterdir()) == ["a.json", "a.safetensors"], "nothing unfinished is left"
+
+
+def test_start_from_a_shipped_checkpoint(tmp_path, monkeypatch):
+    """What `prepare` in a configuration calls: the weights are those of the file, whatever they were."""
+    model, _ = make()
+    path = save_weights(tmp_path / "first.safetensors", model, CARD)
+    monkeypatch.setattr(weights, "shipped_file", lambda relative: tmp_path / Path(relative).name)
+    other, _ = make(1)
+    weights.start_from(model=other, tracks=None, checkpoint=path.stem)
+    assert same_weights(other.state_dict(), model.state_dict())
+    with pytest.raises(FileNotFoundError, match="no weights at second.safetensors"):
+        weights.start_from(model=other, tracks=None, checkpoint="second")
+
+
+def test_a_blend_lies_between_two_models(tmp_path, monkeypatch):
+    first, model = make()[0], make(1)[0]
+    save_weights(tmp_path / "first.safetensors", first, CARD)
+    monkeypatch.setattr(weights, "shipped_file", lambda relative: tmp_path / Path(relative).name)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights.blend(model, "first", 0.25)
+    for name, tensor in model.state_dict().items():
+        expected = 0.25 * own[name] + 0.75 * first.state_dict()[name] if tensor.is_floating_point() else own[name]
+        torch.testing.assert_close(tensor, expected)
+    with pytest.raises(ValueError, match="share is 1.5"):
+        weights.blend(model, "first", 1.5)
 
 
 def test_float16(tmp_path):

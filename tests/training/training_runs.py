@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from course_lib.data import Remix, open_tracks
-from course_lib.training import end_processes, fit, process_batches
+from course_lib.training import FitSettings, end_processes, fit, process_batches
 from course_lib.training.schedules import cosine
 
 # A server imports torch once and forks every run from itself: real processes, started in milliseconds.
@@ -90,17 +90,19 @@ def train(songs: Path, folder: Path | None, accelerator=None, batch_size: int = 
     chunks = settings["steps"] * settings.get("accumulate", 1) * batch_size * (
         accelerator.num_processes if accelerator else 1)
     data = Remix(open_tracks("folder", root=songs), 0.05, chunks, seed)
-    settings.setdefault("schedule", cosine(settings["steps"], 3, 0.1))
-    settings.setdefault("validate", drawing_scores)
-    history = fit(model, settings.pop("step", separate_step), process_batches(data, batch_size, accelerator), optimizer, folder=folder,
-                  accelerator=accelerator, progress=False, **settings)
+    further = {"schedule": cosine(settings["steps"], 3, 0.1), "validate": drawing_scores}
+    further = {name: settings.pop(name, value) for name, value in further.items()}
+    history = fit(model, settings.pop("step", separate_step), process_batches(data, batch_size, accelerator), optimizer,
+                  FitSettings(**settings), folder=folder, accelerator=accelerator, progress=False, **further)
     return history, model
 
 
-def train_and_tell(songs: Path, folder: Path, kill_at: int | None = None, environment=None, changed=None) -> None:
+def train_and_tell(songs: Path | None, folder: Path, kill_at: int | None = None, environment=None, changed=None,
+                   training: str | None = None) -> None:
     """`train` as a process of its own: FOLDER/result.pkl holds what came out, also when it is an error.
 
-    kill_at: kill this process (SIGKILL, as kill -9 does) before its so-manieth change to files of the folder.
+    training: one with parts, by its name in `beside_the_model`, instead. kill_at: kill this process (SIGKILL, as
+    kill -9 does) before its so-manieth change to files of the folder.
     """
     os.environ.update(environment or {})
     signal.signal(signal.SIGINT, signal.default_int_handler)       # a test run in the background inherits "ignore"
@@ -108,8 +110,13 @@ def train_and_tell(songs: Path, folder: Path, kill_at: int | None = None, enviro
     if kill_at is not None:
         _kill_self_at(kill_at, folder)
     try:
-        history, model = train(songs, folder, **(changed or {}))
-        told = {"history": history, "weights": model.state_dict(), "wrapped": hasattr(model.forward, "__wrapped__")}
+        if training is not None:
+            from tests.training.beside_the_model import TRAININGS
+            history, model, part = TRAININGS[training](folder, **(changed or {}))
+        else:
+            (history, model), part = train(songs, folder, **(changed or {})), torch.nn.Identity()
+        told = {"history": history, "weights": model.state_dict(), "wrapped": hasattr(model.forward, "__wrapped__"),
+                "part": part.state_dict()}
     except Exception as error:
         told = {"error": f"{type(error).__name__}: {error}"}
     (folder / "result.pkl").write_bytes(pickle.dumps(told))
@@ -177,7 +184,9 @@ def batches_of(size: int, count: int | None = None, scale: float = 1.0):
 if __name__ == "__main__":                                 # `torchrun training_runs.py SONGS OUT`: one of two processes
     from accelerate import Accelerator
 
+    from course_lib.training.checkpoints import RunFolder
     from course_lib.training.command import _check_folder
+    from tests.training.beside_the_model import TRAININGS
 
     torch.set_num_threads(1)
     accelerator, out = Accelerator(), Path(sys.argv[2])
@@ -186,11 +195,15 @@ if __name__ == "__main__":                                 # `torchrun training_
         said = "trained"
         try:
             if changed == "config":                        # only the part of `course train` that looks at the folder
-                _check_folder({"seed": 2, "training": {"steps": 5}}, out / name, accelerator)
+                _check_folder({"seed": 2, "training": {"steps": 5}}, RunFolder(out / name), accelerator)
                 continue
             for argument in {"validate", "step"} & set(changed):
                 changed[argument] = functions[changed[argument]]
-            history, model = train(Path(sys.argv[1]), out / name, accelerator, options=options, **changed)
+            if training := options.pop("training", None):
+                history, model, part = TRAININGS[training](out / name, accelerator, **changed)
+                torch.save(part.state_dict(), out / name / f"part_{accelerator.process_index}.pt")
+            else:
+                history, model = train(Path(sys.argv[1]), out / name, accelerator, options=options, **changed)
             if accelerator.is_main_process:
                 (out / name / "result.pkl").write_bytes(pickle.dumps(
                     {"history": history, "weights": model.state_dict(), "processes": accelerator.num_processes}))

@@ -1,12 +1,12 @@
-"""Official weights: fetched from a server of the test's own, checked by hash, read strictly and without running code."""
+"""Official weights: from a server of the test's own, checked by hash, read strictly and without running code."""
 
 import hashlib
 import http.server
 import os
-import pickle
 import re
 import threading
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import openunmix
@@ -17,8 +17,10 @@ import torch
 from course_lib.data import STEMS
 from course_lib.open_unmix import load_official, load_release, official_open_unmix
 from course_lib.training import official
-from course_lib.training.official import RELEASES, Release, fetch_weights, load_strictly, read_tensors
+from course_lib.training.official import PUBLISHED_WEIGHTS, PublishedWeights, fetch_weights, load_strictly, read_tensors
 
+AT_HAND = os.environ.get("COURSE_WEIGHTS_DIR")
+AT_HAND = AT_HAND if AT_HAND and (Path(AT_HAND).expanduser() / "taggers" / "mtat_fcn.pth").is_file() else None
 OLD_EXTRAS = {"sample_rate": torch.tensor(16000.0), "stft.window": torch.hann_window(1024),
               "transform.0.window": torch.hann_window(1024)}
 
@@ -53,7 +55,7 @@ def no_settings(monkeypatch, tmp_path):
 
 
 def publish(monkeypatch, folder, release="umxse", parts=("speech", "noise"), extras=OLD_EXTRAS):
-    """Files as the package's own networks write them, random weights, listed under their hashes. Returns the networks."""
+    """Files as the package's own networks write them, random weights, listed under their hashes; the networks."""
     (folder / release).mkdir(exist_ok=True)
     models, files = {}, {}
     for seed, part in enumerate(parts):
@@ -64,8 +66,9 @@ def publish(monkeypatch, folder, release="umxse", parts=("speech", "noise"), ext
         digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         files[part] = (f"{part}_{digits}.pth", digits)
         os.replace(path, path.with_name(files[part][0]))
-    known = {**RELEASES, release: Release("http://127.0.0.1:9", MappingProxyType(files), "MIT", "a test")}
-    monkeypatch.setattr(official, "RELEASES", known)
+    known = {**PUBLISHED_WEIGHTS,
+             release: PublishedWeights("http://127.0.0.1:9", MappingProxyType(files), "MIT", "a test")}
+    monkeypatch.setattr(official, "PUBLISHED_WEIGHTS", known)
     return models, {part: folder / release / name for part, (name, _) in files.items()}
 
 
@@ -78,7 +81,7 @@ def test_table_is_that_of_the_package(monkeypatch):
     for release in ("umx", "umxhq", "umxl", "umxse"):
         asked.clear()
         getattr(openunmix, f"{release}_spec")()
-        table = RELEASES[release]
+        table = PUBLISHED_WEIGHTS[release]
         assert sorted(asked) == sorted(f"{table.url}/{name}" for name, _ in table.files.values())
         for part, (name, digits) in table.files.items():
             assert name.startswith(part) and re.fullmatch("[0-9a-f]{8}", digits) and digits in name
@@ -149,9 +152,9 @@ def test_what_cannot_be_had(server, monkeypatch):
         fetch_weights("umxse", "noise", base_url=address)
     with pytest.raises(FileNotFoundError, match="Connect to the internet"):
         fetch_weights("umxse", "speech")                                     # nobody listens there
-    with pytest.raises(ValueError, match="release is 'umxxl'; expected one of umx"):
+    with pytest.raises(ValueError, match="name of published weights is 'umxxl'; expected one of umx"):
         fetch_weights("umxxl", "vocals")
-    with pytest.raises(ValueError, match="part is 'vocals'; release 'umxse' has speech, noise"):
+    with pytest.raises(ValueError, match="part is 'vocals'; 'umxse' has speech, noise"):
         fetch_weights("umxse", "vocals")
     with pytest.raises(ValueError, match="release is 'umxxl'"):
         load_release("umxxl")
@@ -184,7 +187,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path, tensors):
     without = {name: tensor for name, tensor in tensors.items() if name != "lstm.weight_hh_l1_reverse"}
     assert "speech.pth does not fit OpenUnmix: lstm.weight_hh_l1_reverse is missing" in complaint(without)
     assert "stft.windows is unknown" in complaint({**tensors, "stft.windows": torch.zeros(4)})
-    assert "fc1.weight has shape (3, 2) instead of (256, 513)" in complaint({**tensors, "fc1.weight": torch.zeros(3, 2)})
+    small = {**tensors, "fc1.weight": torch.zeros(3, 2)}
+    assert "fc1.weight has shape (3, 2) instead of (256, 513)" in complaint(small)
     assert "and" in complaint({}) and "more" in complaint({})
     with pytest.raises(ValueError, match=r"speech.pth does not fit OpenUnmix: .*instead of"):
         load_official(saved(tmp_path, tensors), "umxhq")                     # the file of another release
@@ -206,27 +210,8 @@ def test_no_code_is_run(tmp_path, tensors):
     with pytest.raises(ValueError, match="speech.pth can't be read as plain tensors"):
         load_official(path, "umxse")
     assert not trace.exists()
-    torch.load(path, weights_only=False)                                     # the same file does run code when it is let
+    torch.load(path, weights_only=False)                    # the same file does run code when it is let
     assert trace.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2])], ids=["empty", "text", "list"])
-def test_damaged_files_are_refused(tmp_path, content):
-    path = tmp_path / "vocals.pth"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="vocals.pth"):
-        read_tensors(path)
-
-
-def test_truncated_and_missing_files(tmp_path, tensors):
-    path = saved(tmp_path, tensors)
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="speech.pth can't be read"):
-        load_official(path, "umxse")
-    with pytest.raises(FileNotFoundError, match="no weights at"):
-        load_official(tmp_path / "absent.pth", "umxse")
-    with pytest.raises(ValueError, match="expected a dict of tensors by name"):
-        read_tensors(saved(tmp_path, {"epoch": 3}))
 
 
 def test_refused_tensors_leave_the_model_as_it_was(tensors):
@@ -235,3 +220,35 @@ def test_refused_tensors_leave_the_model_as_it_was(tensors):
     with pytest.raises(ValueError, match="fc1.weight is missing"):
         load_strictly(model, {name: tensor + 1 for name, tensor in tensors.items() if name != "fc1.weight"}, "a file")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_first_part_of_a_files_network(tensors):
+    """only_own: a model that is the beginning of the file's takes what it has, and still needs all of that."""
+    front = torch.nn.ModuleDict({"fc1": torch.nn.Linear(513, 256, bias=False)})
+    load_strictly(front, tensors, "a file", only_own=True)
+    assert torch.equal(front["fc1"].weight, tensors["fc1.weight"])
+    with pytest.raises(ValueError, match="a file does not fit ModuleDict: fc1.weight is missing"):
+        load_strictly(front, {}, "a file", only_own=True)
+
+
+@pytest.mark.parametrize("part", PUBLISHED_WEIGHTS["taggers"].files)
+def test_taggers_and_their_addresses(monkeypatch, tmp_path, part):
+    """Where the publisher has them; a folder of one's own is asked first, and its file must be the published one."""
+    data_set, network = part.split("_")
+    assert PUBLISHED_WEIGHTS["taggers"].address(part).endswith(f"/models/{data_set}/{network}/best_model.pth")
+    monkeypatch.setenv("COURSE_WEIGHTS_DIR", str(tmp_path))
+    (tmp_path / "taggers").mkdir()
+    (tmp_path / "taggers" / f"{part}.pth").write_bytes(b"another file")
+    with pytest.raises(ValueError, match=f"{part}.pth has SHA-256 .* expected [0-9a-f]{{64}}"):
+        fetch_weights("taggers", part)
+
+
+@pytest.mark.skipif(not AT_HAND, reason="no taggers in the folder that COURSE_WEIGHTS_DIR names")
+@pytest.mark.parametrize("part, parameters", [("mtat_fcn", 447_732), ("mtat_musicnn", 784_300)])
+def test_real_taggers(monkeypatch, part, parameters):
+    """Files of 2019 in the format before zip: as many numbers as their authors' networks have parameters."""
+    monkeypatch.setenv("COURSE_WEIGHTS_DIR", AT_HAND)
+    tensors = read_tensors(fetch_weights("taggers", part))
+    trained = {name: x for name, x in tensors.items() if x.is_floating_point()
+               and not name.endswith(("running_mean", "running_var", ".fb", ".window"))}
+    assert sum(x.numel() for x in trained.values()) == parameters

@@ -8,7 +8,8 @@ import warnings
 
 import pytest
 import torch
-from training_runs import SETTINGS, STEPS, logs, same_weights, start, told, train, without_seconds
+
+from tests.training.training_runs import SETTINGS, STEPS, logs, same_weights, start, told, train, without_seconds
 
 KILLS = 6
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes with SIGKILL, which needs POSIX")
@@ -31,7 +32,8 @@ def check_equal(folder, whole):
     assert same_weights(got["weights"], expected["weights"])
     assert logs(folder) == logs(whole) and len(logs(folder)["log"]) == STEPS
     assert without_seconds(got["history"].steps) == without_seconds(expected["history"].steps)
-    assert got["history"].validations == expected["history"].validations and got["history"].best == expected["history"].best
+    assert got["history"].validations == expected["history"].validations
+    assert got["history"].best == expected["history"].best
     assert (folder / "best.safetensors").read_bytes() == (whole / "best.safetensors").read_bytes()
 
 
@@ -54,7 +56,8 @@ def test_killed_at_random_moments(songs, whole, tmp_path):
         time.sleep(draw.uniform(0, seconds / 4))
         process.kill()
         process.join()
-        steps_seen.append(len((tmp_path / "log.csv").read_bytes().splitlines()) if (tmp_path / "log.csv").exists() else 0)
+        log = tmp_path / "log.csv"
+        steps_seen.append(len(log.read_bytes().splitlines()) if log.exists() else 0)
     run_to_end(songs, tmp_path)
     assert any(0 < seen <= STEPS for seen in steps_seen), f"no kill fell into the training: {steps_seen}"
     check_equal(tmp_path, whole)
@@ -126,7 +129,7 @@ def test_all_checkpoints_damaged(songs, tmp_path):
     train(songs, tmp_path, steps=10)
     for state in tmp_path.glob("checkpoints/step_*/state.pt"):
         state.write_bytes(b"")
-    for _ in range(2):                                      # refused again, and never trained afresh without being asked
+    for _ in range(2):                                      # refused again, and never trained afresh unasked
         with warnings.catch_warnings(), pytest.raises(ValueError, match="no checkpoint in .* is whole; delete"):
             warnings.simplefilter("ignore")
             train(songs, tmp_path, steps=10)
@@ -152,7 +155,7 @@ def test_a_finished_run_is_only_loaded(songs, tmp_path):
 
 
 def test_steps_may_grow(songs, whole, tmp_path):
-    """A run of 24 steps (a validation falls on its end) made longer is the longer run, where its schedule is the same."""
+    """A run of 24 steps (a validation falls on its end) made longer is the longer run, if its schedule is the same."""
     train(songs, tmp_path, steps=24, schedule=_first_part_of_whole)
     history, model = train(songs, tmp_path)
     assert same_weights(model.state_dict(), told(whole)["weights"])
@@ -172,11 +175,11 @@ def test_other_settings_are_refused(songs, tmp_path_factory, changed, message):
     folder = tmp_path_factory.getbasetemp() / "refused"
     if not folder.exists():
         train(songs, folder, steps=10, checkpoint_every=0)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "run.lock"}
     with pytest.raises(ValueError, match="holds a run with other settings") as caught:
         train(songs, folder, **{"steps": 10, **changed})
     assert message in str(caught.value) and "another folder" in str(caught.value)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "run.lock"} == before
     assert SETTINGS["clip"] == 1.0
 
 

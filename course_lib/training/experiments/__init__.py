@@ -1,1 +1,0 @@
-"""The course's experiments: runs that take longer than a chapter, repeated by `course experiment NAME`."""
