@@ -6,11 +6,10 @@ Four stereo stems of band songs at 44.1 kHz and their estimates by the ideal rat
 For each number of threads a fresh process runs ours once to warm up, then museval once and ours three times, of which
 the median counts. "seconds" is the clock, "processor seconds" the time of all cores together, which suffers less from
 what else runs on the machine; "times faster" is the ratio of either. `bss_eval` keeps to one thread, whatever it may use.
---store writes data/results/metrics_speed.csv.
+--store writes data/results/03_metrics/speed.csv.
 """
 
 import argparse
-import csv
 import datetime
 import json
 import os
@@ -18,9 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-TARGET = Path(__file__).resolve().parent.parent / "data" / "results" / "metrics_speed.csv"
 RATE = 44100
 
 
@@ -76,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--store", action="store_true", help="write data/results/metrics_speed.csv")
+    parser.add_argument("--store", action="store_true", help="write data/results/03_metrics/speed.csv")
     parser.add_argument("--rows-only", action="store_true", help=argparse.SUPPRESS)      # what a child process is asked for
     arguments = parser.parse_args()
     if arguments.rows_only:
@@ -95,10 +92,9 @@ def main() -> None:
     if arguments.store:
         stamp = {"command": f"python benchmarks/metrics_speed.py --threads {' '.join(map(str, arguments.threads))}",
                  "date": datetime.date.today().isoformat()}
-        with TARGET.open("w", encoding="utf8", newline="") as file:
-            table = csv.DictWriter(file, [*rows[0], *stamp])
-            table.writeheader()
-            table.writerows({**row, **stamp} for row in rows)
+        from course_lib.results import Results
+
+        Results("03_metrics").write("speed", [{**row, **stamp} for row in rows])
 
 
 if __name__ == "__main__":

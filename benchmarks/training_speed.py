@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from course_lib.training import fit
+from course_lib.training import FitSettings, fit
 
 BATCH, CHANNELS, BINS, FRAMES = 8, 2, 128, 100
 
@@ -57,9 +57,10 @@ def plain(hidden: int, batches: list[torch.Tensor]) -> nn.Module:
     return model
 
 
-def with_fit(hidden: int, batches: list[torch.Tensor], **options) -> nn.Module:
+def with_fit(hidden: int, batches: list[torch.Tensor], folder: Path | None = None, **settings) -> nn.Module:
     model, optimizer = make(hidden)
-    fit(model, loss_of, lambda start: iter(batches[start:]), optimizer, len(batches), clip=5.0, progress=False, **options)
+    fit(model, loss_of, lambda start: iter(batches[start:]), optimizer, FitSettings(len(batches), clip=5.0, **settings),
+        folder=folder, progress=False)
     return model
 
 
@@ -92,7 +93,8 @@ def main() -> None:
     for name in kinds:
         print(f"{name:34} {statistics.median(wall[name]):10.1f} {statistics.median(processor[name]):13.1f}")
     share = statistics.median(a / b for a, b in zip(processor["fit"], processor["plain loop"]))
-    full = statistics.median(a / b for a, b in zip(processor["fit: average, log, checkpoints"], processor["plain loop"]))
+    full = statistics.median(
+        a / b for a, b in zip(processor["fit: average, log, checkpoints"], processor["plain loop"]))
     print(f"processor time beside the plain loop: fit x {share:.2f}, with everything x {full:.2f}")
 
 

@@ -9,27 +9,33 @@ MISSING = "–"
 
 
 def bootstrap_interval(values, statistic, seed: int = 0, level: float = 0.95, resamples: int = 5000):
-    """(centre, low, high): a statistic of `values` and its percentile bootstrap interval.
+    """(centre, low, high): a statistic of `values` and its percentile bootstrap interval (scipy.stats.bootstrap).
 
     values: (n,), one a track; NaN (score undefined) is left out. statistic: function of (array, axis) such as np.mean.
     level: share of resampled sets whose statistic lies inside. The same seed gives the same interval.
-    One value has no interval: low and high are NaN; nothing but NaN gives three NaN. ValueError for another shape or
-    size 0. Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    One value has no interval: low and high are NaN; nothing but NaN gives three NaN. ValueError for another shape, size
+    0 or infinite values. Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
+    import scipy.stats
+
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values has shape {values.shape}; expected (n,) with n >= 1, one value a track")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; expected a share between 0 and 1 such as 0.95")
     known = values[~np.isnan(values)]
+    if np.isinf(known).any():
+        raise ValueError(f"values holds {known[np.isinf(known)][0]}; an infinite score has no mean. Leave it out, or "
+                         "find out which estimate is perfect or endlessly wrong")
     if len(known) == 0:
         return math.nan, math.nan, math.nan
     centre = float(statistic(known, axis=0))
     if len(known) == 1:
         return centre, math.nan, math.nan
-    chosen = np.random.default_rng(seed).integers(len(known), size=(resamples, len(known)))
-    low, high = np.quantile(statistic(known[chosen], axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return centre, float(low), float(high)
+    # percentile, not BCa: BCa's correction needs the statistic's jackknife, which a median doesn't have
+    found = scipy.stats.bootstrap((known,), statistic, confidence_level=level, n_resamples=resamples, vectorized=True,
+                                  method="percentile", random_state=np.random.default_rng(seed)).confidence_interval
+    return centre, float(found.low), float(found.high)
 
 
 def mean_interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
@@ -40,6 +46,19 @@ def mean_interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, fl
 def median_interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
     """(median, low, high) of values (n,), one a track, with the interval of `bootstrap_interval`."""
     return bootstrap_interval(values, np.median, seed, level)
+
+
+def paired_interval(first, second, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, low, high) of how far the first of two methods is ahead on the same tracks, both (n,) in the same order.
+
+    Differences track by track, so that easy and hard tracks don't blur them; a track that either has no score for is
+    left out. Errors as in `bootstrap_interval`, and ValueError where the lengths differ.
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"first has shape {first.shape}, second {second.shape}; expected one value for "
+                         "each of the same tracks")
+    return mean_interval(first - second, seed, level)
 
 
 def format_number(value, digits: int = 2) -> str:

@@ -1,0 +1,96 @@
+"""`course experiment NAME`: measure what a chapter's tables hold; runs that have a row are not repeated."""
+
+import argparse
+import dataclasses
+import importlib
+from pathlib import Path
+
+import yaml
+
+# name -> (module with an EXPERIMENT, what it measures)
+EXPERIMENTS = {
+    "classic": ("course_lib.experiments.classic", "chapter 2's methods without learning, on the band's test songs"),
+    "classic_constants": (
+        "course_lib.experiments.classic_constants",
+        "a search for the constants of chapter 2's evidence",
+    ),
+    "open_unmix": (
+        "course_lib.experiments.open_unmix",
+        "chapter 4's Open-Unmix and its bounds, on the band's test songs",
+    ),
+    "losses": ("course_lib.experiments.losses", "one separator trained with every loss of chapter 5"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `course experiment`."""
+    parser.add_argument(
+        "experiment",
+        choices=sorted(EXPERIMENTS),
+        metavar="NAME",
+        help="; ".join(f"{name}: {what}" for name, (_, what) in sorted(EXPERIMENTS.items())),
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="TEXT",
+        help="only the runs with this text, such as a loss or a method (may be given several times)",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for torch (default: 1)")
+    parser.add_argument("--afresh", action="store_true", help="repeat runs that have a row, and replace it")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where the tables go (default: the chapter's in data/results)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for one of the experiment's settings; needs --folder",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the experiment, print what it came to; 1 where a run failed."""
+    from course_lib.experiments.runner import Work, run_experiment
+    from course_lib.results import Results
+
+    experiment = importlib.import_module(EXPERIMENTS[arguments.experiment][0]).EXPERIMENT
+    settings = changed(experiment.settings, arguments.set) if arguments.set else None
+    outcome = run_experiment(
+        experiment,
+        arguments.only,
+        threads=arguments.threads,
+        settings=settings,
+        folder=arguments.folder,
+        afresh=arguments.afresh,
+    )
+    if experiment.summary and not outcome.failed:
+        print(
+            experiment.summary(
+                Work(experiment, settings or experiment.settings, Results(experiment.topic, arguments.folder), Path())
+            )
+        )
+    print(f"{experiment.name}: {outcome}")
+    return 1 if outcome.failed else 0
+
+
+def changed(settings, assignments: list[str]):
+    """Settings with other values, each given as NAME=VALUE; ValueError for an unknown name or another kind."""
+    values = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not hasattr(settings, name):
+            raise ValueError(
+                f"--set {text}: expected NAME=VALUE with a name among "
+                f"{', '.join(one.name for one in dataclasses.fields(settings))}"
+            )
+        values[name] = yaml.safe_load(value)
+        old = getattr(settings, name)
+        if isinstance(old, float) and type(values[name]) is int:
+            values[name] = float(values[name])
+        if old is not None and type(values[name]) is not type(old):
+            raise ValueError(
+                f"--set {text}: {name} is {type(values[name]).__name__}; expected {type(old).__name__}, like {old!r}"
+            )
+    return dataclasses.replace(settings, **values)
