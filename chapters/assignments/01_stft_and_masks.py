@@ -66,7 +66,7 @@ found, expected = frame_count(TIME, N_FFT, HOP, center=False), torch.zeros(TIME)
 assert found == expected, (
     f"frames of {N_FFT} in {TIME} samples with hop {HOP}: unfold makes {expected}, you say {found}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 1")
 for _case in range(12):
     _n_fft = 2 * hidden.integer(f"count n_fft {_case}", 1, 40)
@@ -82,6 +82,16 @@ for _case in range(12):
     _found = frame_count(hidden.integer(f"count short {_case}", 0, _n_fft - 1), _n_fft, _hop, center=False)
     assert _found == 0, "a signal shorter than a frame has no whole frame"
 assert frame_count(3, 40, 5, center=False) == 0, "a signal much shorter than a frame has no whole frame"
+for _n_fft, _hop in ((6, 2), (40, 7), (12, 50)):
+    for _time in range(_n_fft + 1):                                         # short, and what the padding makes of it
+        _found = frame_count(edges.case("short", _time), _n_fft, _hop, center=True)
+        assert _found == len(range(0, _time + 1, _hop)), (
+            "wrong number of frames for a short signal, center=True: it is made longer first")
+assert frame_count(2, edges.case("tiny", 2), 1, center=False) == 1, "a frame of two samples in two samples"
+_found = frame_count(edges.case("huge", 2_000_000), 4096, 499, center=False)
+assert _found == len(range(0, 2_000_000 - 4096 + 1, 499)), "wrong number of frames in a long signal"
+edges.left_out("zeros inside", "the function sees no samples")
+edges.left_out("other type", "sizes are whole numbers")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -128,7 +138,7 @@ loud = 100 * torch.cos(2 * math.pi * (TONE_BIN + 20) * RATE / N_FFT * t)
 error = abs(tone_in_frame(tone + loud, tone_hz, RATE) - c[0]) / TONE_LEVEL
 assert error < 0.1 / TONE_LEVEL, f"a loud tone 20 bins away changes what you measure by {error:.0%}: does it leak?"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 2")
 _n_fft, _rate = 2 * hidden.integer("tone n_fft", 16, 32), hidden.choice("tone rate", [6000, 12000, 24000])
 _frequency = hidden.real("tone frequency", 0.15, 0.35) * _rate
@@ -156,6 +166,14 @@ assert _x.grad is not None and truth.close(_x.grad, _gradient, rtol=1e-4, atol=1
     "no gradient, or a wrong one, reaches x")
 assert truth.close(tone_in_frame(torch.zeros(4, _n_fft), _frequency, _rate).abs(), torch.zeros(4)), (
     "silence must give 0")
+for _edge, _level, (_x,) in edges.mutated(torch.randn(2, _n_fft, generator=hidden.generator("edges")), short=5):
+    _size = _x.shape[-1]
+    _n = torch.arange(_size, dtype=torch.float64)
+    _w = torch.sin(math.pi * _n / _size) ** 2
+    _wave = 2 * _w / _w.sum() * torch.polar(torch.ones_like(_n), -2 * math.pi * _frequency / _rate * _n)
+    _found = tone_in_frame(_x, _frequency, _rate)
+    assert _found.dtype == _x.dtype.to_complex(), f"wrong precision: {_edge}"
+    assert truth.close(_found, (_x * _wave).sum(-1), rtol=1e-4, atol=1e-5 * _level), f"wrong values: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -197,7 +215,7 @@ found = largest_hop(5 * hann, 0.001, power=1)
 assert found == WINDOW_LENGTH // 2, (
     f"a window five times as high fits the same hops; you say {found}: compare with the mean")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 3")
 def _deviations(window, power):
     """The swing of the weights for each hop from 1 on, by direct sums over all the windows that reach a sample."""
@@ -230,6 +248,13 @@ assert largest_hop(torch.full((_odd,), 0.5), 1e-3, power=1) == _odd, (
     "a rectangle needs no overlap: its largest hop is n_fft")
 assert largest_hop(torch.rand(_odd, generator=hidden.generator("rough")), 1e-4, power=2) == 1, (
     "a hop of 1 always adds up")
+for _edge, _level, (_window,) in edges.mutated(_windows[0], short=3, tiny=1e-6, huge=1e6):
+    _swings = _deviations(_window, 2)
+    _order = sorted(_swings)
+    _gap = max(range(len(_order) - 1), key=lambda i: _order[i + 1] - _order[i])
+    _tolerance = (_order[_gap] + _order[_gap + 1]) / 2                       # well away from every swing
+    _expected = max(h + 1 for h, swing in enumerate(_swings) if swing <= _tolerance)
+    assert largest_hop(_window, _tolerance, power=2) == _expected, f"wrong hop: a window that is {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -286,7 +311,7 @@ y = put_together(windowed.expand(3, 2, *windowed.shape), window, hop)
 assert y.shape == (3, 2, len(x)), (
     f"frames (3, 2, frames, n_fft) make a signal (3, 2, time); you return {tuple(y.shape)}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 4")
 def _by_sums(frames, window, hop):
     """Signal, weights and the gradient of the signal's sum, sample by sample in float64."""
@@ -337,6 +362,24 @@ assert truth.close(_found, torch.istft(_X, 64, 16, window=_window, length=640), 
     "a masked STFT comes back wrong")
 assert truth.close(put_together(torch.zeros(2, 5, 64), _window, 16), torch.zeros(2, 128)), (
     "silent frames must give silence")
+for _n_fft, _hop, _count in ((16, 1, 14), (20, 2, 12)):    # much overlap: 1% of the sum, not of one window
+    _window, _frames = torch.hann_window(_n_fft), torch.randn(2, _count, _n_fft, generator=_generator)
+    _expected, _ratio, _gradient = _by_sums(_frames, _window, _hop)
+    _clear = (_ratio - 0.01).abs() > 1e-4
+    _found = put_together(_frames, _window, _hop)
+    assert truth.close(_found[..., _clear], _expected[..., _clear], rtol=1e-4, atol=1e-3), (
+        "wrong values where many frames overlap: which weights are below 1% of the largest?")
+_window = torch.hamming_window(9)
+for _edge, _level, (_frames,) in edges.mutated(torch.randn(2, 7, 9, generator=_generator), axis=-2):
+    _expected, _ratio, _gradient = _by_sums(_frames, _window, 4)
+    _found = put_together(_frames, _window.to(_frames.dtype), 4)
+    assert _found.dtype == _frames.dtype and truth.close(_found, _expected, rtol=1e-4, atol=1e-5 * _level), (
+        f"wrong values or type: frames that are {_edge}")
+for _edge, _level, (_window,) in edges.mutated(torch.hamming_window(9), short=9, tiny=1e-4, huge=1e4):
+    _frames = torch.randn(2, 7, 9, generator=_generator, dtype=_window.dtype)
+    _expected, _ratio, _gradient = _by_sums(_frames, _window, 4)
+    assert truth.close(put_together(_frames, _window, 4), _expected, rtol=1e-3, atol=1e-4 / _level), (
+        f"wrong values: a window that is {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -379,7 +422,7 @@ assert torch.allclose(Y[:, 0, 0, 0], torch.tensor([3 + 0j, 1]), atol=1e-5), (
     "the mixture may hold more than the sources: use X, not the sum of S")
 assert phase_sensitive_estimates(S, 0 * X, UPPER).abs().max() == 0, "where the mixture is zero the estimates are zero"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 5")
 def _projected(S, X, upper):
     """The same in real numbers, source by source; X without zeros."""
@@ -421,6 +464,13 @@ for _case, _shape in enumerate(((2, 3, 2, 5, 4), (2, 2, 3, 4), (3, 3, 3, 3), (1,
     assert all(z.grad.isfinite().all() for z in _leaves), "the gradient isn't finite where the mixture is zero"
 assert truth.close(phase_sensitive_estimates(0 * _S, 0 * _X, 1.0).abs(), torch.zeros(_S.shape)), (
     "silence must give silence")
+_S = torch.randn(2, 1, 4, 9, dtype=torch.complex64, generator=_generator)
+_X = _S.sum(-4) + 0.5 * torch.randn(1, 4, 9, dtype=torch.complex64, generator=_generator)
+for _edge, _level, (_S, _X) in edges.mutated(_S, _X, tiny=1e-6, huge=1e6):
+    _found = phase_sensitive_estimates(_S, _X, 1.2)
+    _expected = _projected(_S, _X, 1.2).masked_fill((_X == 0).unsqueeze(-4), 0)
+    assert _found.dtype == _S.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _expected, rtol=1e-3, atol=1e-4 * _level), f"wrong values: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -469,7 +519,7 @@ assert scores[:, 5].isnan().all(), (
     f"source 1 is silent all through frame 5, so it is NaN for all sources; you return {scores[:, 5]}")
 assert scores[:, [0, 4, 6, 8]].isfinite().all(), "frames in which every source plays have a score"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 6")
 def _by_frames(estimates, references, length, hop):
     """The same by loops in float64."""
@@ -521,6 +571,14 @@ _found = sdr_over_time(_copies[1], _copies[1], _rate, _seconds, _hop_seconds)
 assert _found.isposinf().all(), "an estimate without any error has the score infinity"
 assert sdr_over_time(0 * _copies[0], 0 * _copies[1], _rate, _seconds, _hop_seconds).isnan().all(), (
     "silence has no score: NaN")
+_references = torch.randn(2, 2, 12 * 20, generator=_generator)
+_estimates = 0.9 * _references + 0.2 * torch.randn(_references.shape, generator=_generator)
+for _edge, _level, (_estimates, _references) in edges.mutated(_estimates, _references, short=20):
+    _expected = _by_frames(_estimates, _references, 20, 10)
+    _found = sdr_over_time(_estimates, _references, 10.0, 2.0, 1.0)
+    assert truth.equal(_found.isnan(), _expected.isnan()), f"NaN in the wrong frames: {_edge}"
+    assert truth.close(_found.nan_to_num(0.0), _expected.nan_to_num(0.0), rtol=1e-4, atol=1e-3), (
+        f"wrong scores: {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]

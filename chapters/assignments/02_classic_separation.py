@@ -83,7 +83,7 @@ found = running_median(torch.tensor([a, b, c, d]), 9)
 assert (found == sum(sorted([a, b, c, d])[1:3]) / 2).all(), (
     f"a window longer than the row sees all of it everywhere; you return {found}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 1")
 def _by_sorting(v, size):
     """Value by value, in Python's own numbers."""
@@ -109,6 +109,10 @@ _found = running_median(_v.double(), 3)
 assert _found.dtype == torch.float64, "float64 values must give float64"
 assert truth.close(running_median(torch.zeros(2, 9), 5), torch.zeros(2, 9)), (
     "silence must stay silence")
+for _edge, _level, (_v,) in edges.mutated(torch.randn(2, 12, generator=_generator)):
+    _found = running_median(_v, 5)
+    assert _found.dtype == _v.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _by_sorting(_v, 5), rtol=1e-4, atol=1e-5 * _level), f"wrong values: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -148,7 +152,7 @@ for what, size, filled in (("note", sizes[0], NOTE_FRAMES), ("stroke", sizes[1],
     assert filled <= (size + 2) / 2, (
         f"a {what} fills {filled} places, so a window longer than {size} would keep it too")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 2")
 def _largest_that_keeps(filled):
     """By trying: the largest odd window whose median amid that many ones among zeros is 1."""
@@ -174,6 +178,14 @@ _found = kernel_sizes(0.4 * _hop / _rate, 0.4 * _rate / _n_fft, _rate, _n_fft, _
 assert truth.equal(list(_found), [1, 1]), (
     "what fills no whole place needs a window of 1, which changes nothing")
 assert all(type(size) is int for size in _found), "the sizes aren't ints"
+_found = kernel_sizes(edges.case("short", 0.0), 0.0, 44100, 2048, 512)
+assert truth.equal(list(_found), [1, 1]), "notes and strokes without any width need a window of 1"
+_found = kernel_sizes(edges.case("tiny", 1e-6), 1e-6, 8000, 256, 64)
+assert truth.equal(list(_found), [1, 1]), "a microsecond fills no frame"
+_found = kernel_sizes(edges.case("huge", 3000.5 * 441 / 44100), 700.5 * 44100 / 2048, 44100, 2048, 441)
+assert truth.equal(list(_found), [5999, 1399]), "wrong sizes for a long note and a wide stroke"
+edges.left_out("zeros inside", "the function sees no spectrogram")
+edges.left_out("other type", "the sizes that it gives are ints, whatever it gets")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -222,7 +234,7 @@ found = shortest_period(V, PERIOD + 1, 2 * PERIOD, 0.98)
 assert found == 2 * PERIOD, (
     f"from {PERIOD + 1} to {2 * PERIOD} only the last shift is a period; you say {found}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 3")
 def _matches(V, shortest, longest):
     """The cosines, in NumPy-free float64, one dot product at a time."""
@@ -265,6 +277,15 @@ assert shortest_period(_V, 3, 20, 0.9) == 3, (
     "in silence all matches are 0, so that the first shift is the answer")
 _V[:, 20:] = torch.rand(4, 10, generator=_generator) + 0.1
 assert shortest_period(_V, 1, 25, 0.5) == 1, "where one part is silent its match is 0, not NaN"
+_riff = torch.rand(3, 7, generator=_generator).pow(3).repeat(1, 5) + 0.3 * torch.rand(3, 35, generator=_generator)
+for _edge, _level, (_V,) in edges.mutated(_riff, short=12, tiny=1e-12, huge=1e12):
+    _longest = min(21, _V.shape[-1] - 1)
+    _values = _matches(_V, 1, _longest)
+    _order = sorted(_values)
+    _gap = max(range(len(_order) // 2, len(_order) - 1), key=lambda i: _order[i + 1] - _order[i])
+    _share = (_order[_gap] + _order[_gap + 1]) / 2 / _order[-1]               # well away from every match
+    _expected = 1 + min(i for i, value in enumerate(_values) if value >= _share * _order[-1])
+    assert truth.equal(shortest_period(_V, 1, _longest, _share), _expected), f"wrong period: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -315,7 +336,7 @@ assert torch.allclose(found, torch.tensor([[1., 1., 4 / 6, 1., 1.]])), (
     "the mask is 1, 1 and 2/3, 1, 1; "
     f"you say {found}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 4")
 def _frame_by_frame(V, starts):
     """The mask from lists of the values at each place of a bar."""
@@ -349,6 +370,11 @@ assert truth.close(background_mask(_V, [0]), (_V > 0).float()), (
     "a single bar is its own background: 1 where V isn't 0")
 assert truth.equal(background_mask(torch.zeros(2, 9), [0, 4]), torch.zeros(2, 9)), (
     "in silence the mask is 0")
+for _edge, _level, (_V,) in edges.mutated(torch.rand(2, 3, 17, generator=_generator), tiny=1e-12, huge=1e12):
+    _starts = [start for start in (0, 5, 9) if start < _V.shape[-1]]
+    _found = background_mask(_V, _starts)
+    assert _found.dtype == _V.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _frame_by_frame(_V, _starts), rtol=1e-4, atol=1e-5), f"wrong mask: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -398,7 +424,7 @@ error = ((W @ H - V).abs() / V)[:, GAP:GAP + 2].max()
 assert error < 0.02, (
     f"30 updates should fill the holes from the other bins; you are {error:.0%} off")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 5")
 def _ratio(V, W, H, G):
     """The update with sums written out, in Python's own numbers."""
@@ -435,6 +461,13 @@ for _case, _count in enumerate((1, 2, 4)):
         "what stands at the lost points must not matter")
 _quiet = activations_step(1e-6 * _before[0], _W, 1e-6 * _H, _G)
 assert truth.close(1e6 * _quiet, _expected, rtol=1e-3, atol=1e-5), "quiet is as good as loud"
+_W = torch.rand(6, 2, generator=_generator) + 0.05
+_H, _G = torch.rand(2, 9, generator=_generator) + 0.05, torch.rand(6, 9, generator=_generator)
+for _edge, _level, (_V,) in edges.mutated(torch.rand(6, 9, generator=_generator)):
+    _given = [tensor.to(_V.dtype) for tensor in (_W, _level * _H[:, :_V.shape[1]], _G[:, :_V.shape[1]])]
+    _found = activations_step(_V, *_given)
+    assert _found.dtype == _V.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _ratio(_V, *_given), rtol=1e-3, atol=1e-6 * _level), f"wrong activations: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]

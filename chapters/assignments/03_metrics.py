@@ -85,7 +85,7 @@ assert found.shape == (3, 3), f"sums of three sources give (3, 3) scores, not {t
 assert torch.allclose(found[0], sdr), f"the SDR of three noisy sources is {sdr}, you say {found[0]}"
 assert (found[1] > found[2]).all(), "the estimates are too quiet, so SD-SDR must be below SI-SDR"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 1")
 def _from_signals(s, s_hat):
     """The three from the signals themselves, in float64."""
@@ -126,7 +126,17 @@ _found = scores_from_sums(_one, -2 * _one, 4 * _one)
 assert bool(_found[1].isposinf().all()) and truth.close(_found[2, 0], math.log10(4 / 9) * 10), (
     "wrong scores for an estimate of the wrong sign and level")
 _found = scores_from_sums(torch.tensor(0.1), torch.tensor(0.1), torch.tensor(0.1) - 4e-9)
-assert not bool(_found.isnan().any()), "rounding must not make a nearly perfect estimate NaN"
+assert bool(_found.isposinf().all()), (
+    "an energy that rounding has made negative counts as 0: a nearly perfect estimate then has infinity")
+_edge_s, _edge_noise = torch.randn(2, 9, 40, generator=_generator, dtype=torch.float64)
+for _edge, _level, _given in edges.mutated(*_sums(_edge_s, 0.7 * _edge_s + 0.4 * _edge_noise), tiny=1e-12, huge=1e12):
+    _signals = (_edge_s, 0.7 * _edge_s + 0.4 * _edge_noise)
+    _expected = _from_signals(*(signal[:_given[0].shape[0]] for signal in _signals))
+    _expected = torch.where(_given[0] > 0, _expected, math.nan)              # silent ones among the others
+    _found = scores_from_sums(*_given)
+    assert truth.equal(_found.isnan(), _expected.isnan()), f"NaN for the wrong songs: {_edge}"
+    assert truth.close(_found.nan_to_num(0.0), _expected.nan_to_num(0.0), rtol=1e-3, atol=1e-3), (
+        f"wrong scores: {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -172,7 +182,8 @@ METRICS = dict(zip(LETTERS, (by_norms, by_channels, by_mono_error, by_difference
 
 # %% [markdown]
 # For each metric that can be fooled give a *counterexample*: an estimate and a reference, finite and `(2, LENGTH)`, on
-# which it is at least 3 dB above the true SDR, both scores being finite. Metrics that are right get no entry.
+# which it is at least 3 dB above the true SDR, both scores being finite. Metrics that are right get no entry. The
+# signals are taken as float32 and the scores computed from them in float64, so that rounding fools nobody.
 
 # %%
 # TASK 2 (5 points): which of these metrics lie?
@@ -194,9 +205,11 @@ def counterexamples():
 
 # %%
 # CHECK 2
+def score(metric, estimate, reference):
+    return float(metric(estimate.float().double(), reference.float().double()))
+
 def true_sdr(estimate, reference):
-    error = reference.double() - estimate.double()
-    return float(10 * torch.log10((reference.double() ** 2).sum() / (error ** 2).sum()))
+    return score(lambda e, s: 10 * torch.log10((s ** 2).sum() / ((s - e) ** 2).sum()), estimate, reference)
 
 pairs = counterexamples()
 assert isinstance(pairs, dict) and set(pairs) <= set(LETTERS), (
@@ -206,22 +219,24 @@ for letter, (estimate, reference) in pairs.items():
     for signal in (estimate, reference):
         assert signal.shape == (2, LENGTH), (
             f"{letter}: shape {tuple(signal.shape)}; expected (2, {LENGTH})")
-        assert signal.isfinite().all(), f"{letter}: a signal that isn't finite fools nobody"
-    found, right = float(METRICS[letter](estimate, reference)), true_sdr(estimate, reference)
+        assert signal.float().isfinite().all(), f"{letter}: a signal that isn't finite fools nobody"
+    found, right = score(METRICS[letter], estimate, reference), true_sdr(estimate, reference)
     assert math.isfinite(found) and math.isfinite(right), (
         f"{letter}: says {found:.1f} dB, truly {right:.1f}; both must be finite")
     assert found >= right + 3, (
         f"{letter} says {found:.1f} dB, and the SDR is {right:.1f}: not fooled by 3 dB")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 _fooled = {name for name, metric in METRICS.items() if metric not in (by_norms, by_difference)}
 _pairs = counterexamples()
 assert set(_pairs) >= _fooled, "a metric that can be fooled has no counterexample"
 for _letter, (_estimate, _reference) in _pairs.items():
-    _found = float(METRICS[_letter](_estimate.clone(), _reference.clone()))
+    _found = score(METRICS[_letter], _estimate, _reference)
     assert 3 <= _found - true_sdr(_estimate, _reference) < math.inf, (
         "a counterexample that doesn't fool its metric")
 assert set(_pairs) == _fooled, "a metric that is right has a counterexample"
+for _edge in edges.EDGES:
+    edges.left_out(_edge, "the function is given nothing")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -267,7 +282,7 @@ best = sdr_of_tone(FREQUENCY, GAIN, 0.0)
 assert math.isnan(largest_delay(FREQUENCY, GAIN, best + 1)), (
     f"a gain of {GAIN:.2f} alone costs so much that {best + 1:.1f} dB are out of reach: NaN")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 3")
 def _score(frequency, gain, delay):
     """In dB, from the vectors of the two tones."""
@@ -291,6 +306,18 @@ for _case in range(12):
         "out of reach even without a delay: NaN")
     assert largest_delay(_frequency, _gain, _worst - 0.5) == math.inf, (
         "every delay scores that much: infinity")
+for _gain, _share in ((gain, share) for gain in (0.5, 1.0, 1.7) for share in (0.03, 0.3, 0.7, 0.97)):
+    _delay = math.acos(1 - 2 * _share) / (2 * math.pi * 150.0)  # up to half a period, on both sides of a quarter
+    _found = largest_delay(150.0, _gain, _score(150.0, _gain, _delay))
+    assert truth.close(float(_found), _delay, rtol=1e-5, atol=1e-12), (
+        "wrong delay where the phase at the border is small, near a quarter or near half a period")
+for _edge, _frequency, _gain in (("short", 15000.0, 1.0), ("tiny", 0.01, 1e-3), ("huge", 1e6, 1e3),
+                                 ("other type", 440, 2)):
+    for _phase in (0.02, 1.0, 3.0):
+        _delay = _phase / (2 * math.pi * _frequency)
+        _found = largest_delay(edges.case(_edge, _frequency), _gain, _score(_frequency, _gain, _delay))
+        assert truth.close(float(_found), _delay, rtol=1e-4, atol=0.0), f"wrong delay: {_edge}"
+edges.left_out("zeros inside", "the function sees no samples")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -342,7 +369,7 @@ for name, shifted in (("late", late), ("early", early), ("late and early", late 
     found = forgiving_sdr(shifted, reference, DELAY - 1)
     assert found < 15, f"but with shifts up to {DELAY - 1} it has none; you say {found:.1f} dB"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 4")
 def _by_normal_equations(estimate, reference, K):
     """The same by orthogonalising the copies one after another, in float64."""
@@ -378,6 +405,11 @@ for _case in range(6):
             "wrong scores for other signals, lengths, levels or shifts")
 assert math.isnan(forgiving_sdr(0 * _e, _s, 2)), "a silent estimate has no score: NaN"
 assert math.isnan(forgiving_sdr(_e, 0 * _s, 2)), "a silent reference has no score: NaN"
+_s = torch.randn(60, generator=_generator)
+_e = 0.6 * F.pad(_s, (1, 0))[:60] + 0.4 * torch.randn(60, generator=_generator)
+for _edge, _level, (_e, _s) in edges.mutated(_e, _s, short=12, tiny=1e-12, huge=1e12):
+    assert truth.close(float(forgiving_sdr(_e, _s, 2)), _by_normal_equations(_e, _s, 2), rtol=1e-3, atol=1e-3), (
+        f"wrong score: {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -431,7 +463,7 @@ found = within_song_correlation(*gaps)
 assert abs(found - 0.5) < 1e-6, (
     f"three pairs are left, ranks 1, 2, 3 against 2, 1, 3: 0.5, you say {found:.3f}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 5")
 def _by_counting(ratings, scores):
     """The same in Python's own numbers."""
@@ -472,6 +504,10 @@ assert math.isnan(within_song_correlation(*_useless)), "where no song can be use
 _ends = torch.tensor([[10., 30., 20.]]), torch.tensor([[-1., -math.inf, -2.]])
 _found = within_song_correlation(*_ends)
 assert truth.close(float(_found), -1.0), "infinity is a value like any other"
+_ratings, _scores = torch.randn(2, 3, 9, generator=_generator).double()
+for _edge, _level, (_ratings, _scores) in edges.mutated(_ratings, _scores, short=3, tiny=1e-12, huge=1e12):
+    _found = within_song_correlation(_ratings, _scores)
+    assert truth.close(float(_found), _by_counting(_ratings, _scores), atol=1e-6), f"wrong correlation: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -91,7 +91,7 @@ frames, mean, deviation = merged_statistics([(0, nothing, nothing), *parts])
 assert frames == 3 * FRAMES and mean.isfinite().all() and deviation.isfinite().all(), (
     "a part without frames changes nothing")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 1")
 _generator = hidden.generator("library")
 for _case, _sizes in enumerate(((5,), (1, 1), (1, 7, 30), (12, 3, 1, 2, 9), (4, 4, 4), (2, 900))):
@@ -122,6 +122,14 @@ _silence = [(_n, torch.zeros(3), torch.zeros(3)) for _n in (4, 2)]
 _found = merged_statistics(_silence)
 assert truth.equal(_found[1], torch.zeros(3)) and truth.equal(_found[2], torch.zeros(3)), (
     "silent parts have the mean 0 and the deviation 0")
+_library = 1 + torch.rand(12, 3, generator=_generator)
+for _edge, _level, (_all,) in edges.mutated(_library, axis=0, without={"other type": "the parts are float32"}):
+    _songs = [song for song in (_all[:4], _all[4:5], _all[5:]) if len(song)]
+    _parts = [(len(song), song.double().mean(0).float(), song.double().std(0, correction=0).float()) for song in _songs]
+    _found = merged_statistics(_parts)
+    assert truth.close(_found[1], _all.double().mean(0), rtol=1e-4, atol=1e-6 * _level), f"wrong mean: {_edge}"
+    assert truth.close(_found[2], _all.double().std(0, correction=0), rtol=1e-3, atol=1e-6 * _level), (
+        f"wrong deviation: {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -142,7 +150,7 @@ def lstm_from_the_end(x, W, U, b, order):
 
     x: (frame, batch, feature). W: (4 hidden, feature). U: (4 hidden, hidden). b: (4 hidden,). order: how the blocks
     of rows are stacked, a text of the letters i, f, g and o, each once. Returns (frame, batch, hidden), in the order
-    of the frames of x; output t has seen the frames from t to the end. Differentiable.
+    of the frames of x; output t has seen the frames from t to the end. Differentiable in x.
     """
     ### BEGIN SOLUTION
     hidden = len(b) // 4
@@ -180,7 +188,7 @@ b = torch.tensor([{**adder, "o": -50.0}[gate] for gate in ORDER])
 h = lstm_from_the_end(x, W, U, b, ORDER)
 assert h.abs().max() < 1e-4, f"a closed output gate lets nothing out; you return {h.flatten()}"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 2")
 _generator = hidden.generator("weights")
 _orders = ["ifgo", "iofg", "gofi", "fogi", "ogif", "gifo", "ofig"]
@@ -211,6 +219,14 @@ for _case, _order in enumerate(_orders):
 _found = lstm_from_the_end(_x.double(), *(_tensor.double() for _tensor in _given), _order)
 assert _found.dtype == torch.float64, "float64 inputs must give float64"
 assert truth.close(_found, _expected, rtol=1e-4, atol=1e-5), "wrong values in float64"
+_lstm = nn.LSTM(_features, _hidden, bidirectional=True)
+for _edge, _level, (_x,) in edges.mutated(torch.randn(9, 2, _features, generator=_generator), axis=0):
+    _lstm.to(_x.dtype).load_state_dict({**_lstm.state_dict(), "weight_ih_l0_reverse": _W, "weight_hh_l0_reverse": _U,
+                                        "bias_ih_l0_reverse": _b[:, 0], "bias_hh_l0_reverse": torch.zeros(4 * _hidden)})
+    _expected = _lstm(_x)[0][..., _hidden:]
+    _found = lstm_from_the_end(_x, *(_tensor.to(_x.dtype) for _tensor in _given), _order)
+    assert _found.dtype == _x.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _expected, rtol=1e-3, atol=1e-5), f"wrong values: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -264,7 +280,7 @@ assert torch.allclose(x.flatten(1) @ W.T + b, y, atol=1e-4), (
     f"{(x.flatten(1) @ W.T + b)[0].tolist()}")
 assert norm.training, "you have changed the norm's mode"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 3")
 _generator = hidden.generator("layers")
 for _case, _channels in enumerate((1, 2, 2, 3)):
@@ -292,6 +308,22 @@ for _case, _channels in enumerate((1, 2, 2, 3)):
     _y = (_z - _norm.running_mean) * (_norm.running_var + _norm.eps) ** -0.5 * _norm.weight + _norm.bias
     assert truth.close((_x.flatten(1) @ _W.T + _b).detach(), _y.detach(), rtol=1e-3, atol=1e-3), (
         "W x + b isn't y for other layers, sizes or channels")
+_norm = nn.BatchNorm1d(3, eps=0.01)
+with torch.no_grad():
+    for _part in (_norm.weight, _norm.bias, _norm.running_mean):
+        _part.copy_(torch.randn(3, generator=_generator))
+_V = torch.randn(3, 2, 7, generator=_generator)                                          # (hidden, channel, bin)
+_both = torch.randn(2, 7, generator=_generator)                                          # shift and scale
+for _edge, _level, (_shift, _scale) in edges.mutated(
+        *_both, tiny=1e-2, huge=1e3, without={"other type": "the layers of nn are float32 here"}):
+    _cut = _V[..., :len(_shift)]
+    _W, _b = folded(_shift, _scale, _cut.flatten(1), _norm)
+    _gain = (_norm.weight / (_norm.running_var + _norm.eps) ** 0.5).detach()[:, None, None]
+    _right = (_gain * _cut * _scale).flatten(1)
+    _offset = (_norm.bias - _gain[:, 0, 0] * _norm.running_mean).detach()
+    _offset = _offset + (_gain * _cut * (_shift * _scale)).sum((1, 2))
+    assert truth.close(_W.detach(), _right, rtol=1e-3, atol=1e-6 * max(1.0, _level ** 2)), f"wrong weights: {_edge}"
+    assert truth.close(_b.detach(), _offset, rtol=1e-3, atol=1e-4 * max(1.0, _level ** 2)), f"wrong bias: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -345,7 +377,7 @@ assert torch.allclose(Y[0], X / (1 + NOISE), atol=1e-4), (
     f"all of the mixture comes from the first source's place: {(X / (1 + NOISE)).flatten()}; you: {Y[0].flatten()}")
 assert separate_by_place(0 * v, torch.tensor([0.0]), X, NOISE).abs().max() == 0, "no power, no sound"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 4")
 def _by_hand(v, angles, X, noise):
     """The same bin by bin in float64, the 2 x 2 matrix inverted by its determinant."""
@@ -380,6 +412,13 @@ assert _found.dtype == torch.complex128 and truth.close(_found, _by_hand(_v, _an
     "wrong values or type for complex128 spectra")
 assert truth.equal(separate_by_place(0 * _v, _angles, _X, _noise).abs(), torch.zeros(_sources, 2, _bins, _frames)), (
     "sources without power must be silent")
+_v, _angles = 4 * torch.rand(2, 3, 9, generator=_generator), torch.tensor([0.3, 1.2])
+for _edge, _level, (_X,) in edges.mutated(torch.randn(2, 3, 9, dtype=torch.complex64, generator=_generator)):
+    _type, _power = _X.real.dtype, _v[..., :_X.shape[-1]]
+    _found = separate_by_place(_power.to(_type), _angles.to(_type), _X, 0.1)
+    assert _found.dtype == _X.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _by_hand(_power, _angles, _X, 0.1), rtol=1e-2, atol=1e-3 * _level), (
+        f"wrong values: {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -415,7 +454,7 @@ class Run:
                     self.velocity[name].mul_(0.9).add_(gradient)
                     weight.sub_(self.rate * self.velocity[name])
                     self.average[name].lerp_(weight, max(0.05, 1 / (self.step + 1)))
-            self.rate *= 0.95
+            self.rate = 0.02 * 0.95 ** self.step
 
 # %%
 # TASK 5 (6 points): save and resume
@@ -473,7 +512,7 @@ for attempt in ("", " The second time that it is loaded: has the first run chang
     assert difference == 0, (
         f"the resumed run's numbers differ from the straight one's by up to {difference:.2g}.{attempt}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 5")
 def _all_of(run):
     """What a run holds, as one list of tensors."""
@@ -521,6 +560,18 @@ load_run(_third, torch.load(_file, weights_only=True))
 _third.train(_further)
 assert _same(_all_of(_third), _expected), (
     "a run that was written to a file and read again ends with other numbers")
+for _edge, _until in (("short", 0), ("huge", 40)):                      # before the first step, and after many
+    _straight = Run(5)
+    _straight.train(_until)
+    _saved = edges.case(_edge, save_run(_straight))
+    _straight.train(4)
+    _other = Run(6)
+    _other.train(2)
+    load_run(_other, _saved)
+    _other.train(4)
+    assert _same(_all_of(_other), _all_of(_straight)), f"other numbers after a break at step {_until}"
+for _edge in ("zeros inside", "tiny", "other type"):
+    edges.left_out(_edge, "a run makes its own data")
 ### END HIDDEN TESTS
 
 # %% [markdown]

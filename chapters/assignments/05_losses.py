@@ -80,7 +80,7 @@ assert torch.allclose(log_loss_gradient(estimates, references, 2)[0], torch.tens
 gradient = log_loss_gradient(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4), 1)
 assert torch.equal(gradient, torch.zeros(1, 1, 4)), f"without any error the gradient is zero, not {gradient}"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 1")
 def _by_hand(estimates, references, p):
     """What the function gives where autograd is switched off; None where it can't do without."""
@@ -121,6 +121,15 @@ for _case, (_examples, _sources, _time) in enumerate(((3, 2, 7), (1, 1, 5), (4, 
 _found = log_loss_gradient(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]), 1)
 assert truth.close(_found, torch.tensor([[[0.0, 5 / math.log(10)]]]), rtol=1e-3), (
     "a value without error, in an example with errors, is wrong")
+_estimates, _references = (torch.randn(2, 2, 9, generator=_generator) for _ in range(2))
+for _edge, _level, (_estimates, _references) in edges.mutated(_estimates, _references):
+    for _p in (1, 2):
+        _leaf = _estimates.double().clone().requires_grad_()
+        (10 * (_leaf - _references.double()).abs().pow(_p).mean((1, 2)).log10()).mean().backward()
+        _found = log_loss_gradient(_estimates, _references, _p)
+        assert _found.dtype == _estimates.dtype, f"wrong precision: {_edge}"
+        assert truth.close(_level * _found, _level * _leaf.grad, rtol=1e-2, atol=1e-4), (
+            f"wrong values: {_edge}, p = {_p}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -174,7 +183,7 @@ estimates = torch.zeros(2, 3, 50, requires_grad=True)
 limited_sdr_loss(estimates, references, LIMIT).backward()
 assert estimates.grad.isfinite().all(), "the gradient isn't finite where a reference is silent"
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 2")
 def _one_by_one(estimates, references, limit):
     """The same by loops in float64, over the references that play."""
@@ -216,6 +225,20 @@ for _estimates in (torch.zeros(2, 2, 9), torch.ones(2, 2, 9)):
         _found.backward()
     assert _estimates.grad is None or truth.equal(_estimates.grad, torch.zeros(2, 2, 9)), (
         "where all references are silent the gradient must be 0")
+_references = torch.randn(2, 2, 12, generator=_generator)
+_estimates = _references + 0.2 * torch.randn(2, 2, 12, generator=_generator)
+for _edge, _level, (_estimates, _references) in edges.mutated(_estimates, _references):
+    _mine, _theirs = (_estimates.clone().requires_grad_() for _ in range(2))
+    _found, _expected = limited_sdr_loss(_mine, _references, 20.0), _one_by_one(_theirs, _references, 20.0)
+    assert _found.dtype == _estimates.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_found, _expected, rtol=1e-4, atol=1e-3), f"wrong values: {_edge}"
+    _found.backward(), _expected.backward()
+    assert truth.close(_level * _mine.grad, _level * _theirs.grad, rtol=1e-3, atol=1e-4), f"wrong gradient: {_edge}"
+_references = torch.tensor([1.0, -1.0]).repeat(5).expand(2, 2, 10) * torch.tensor([[1.0], [0.5]])    # its sum is 0
+_estimates = 0.8 * _references + 0.1
+_found, _expected = limited_sdr_loss(_estimates, _references, 20.0), _one_by_one(_estimates, _references, 20.0)
+assert truth.close(_found, _expected, atol=1e-3), (
+    "a reference that goes up as far as down, so that its sum is 0, is not silent")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -283,7 +306,7 @@ assert found["loudness"] and not found["silence"], (
 assert not found["gain"] and not found["polarity"], (
     f"the estimate alone made louder, or flipped, is an error; you: {found}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 3")
 _small, _large = 10 ** hidden.real("small", -7.0, -5.0), 10 ** hidden.real("large", 3.0, 5.0)
 def _projection(e, s):
@@ -326,7 +349,9 @@ _losses = {                                                             # gain, 
                              / torch.linalg.vector_norm(_spectrum(s)), (0, 1, 1, 0)),
     "energies": (lambda e, s: _small * (e.square().sum(-1) - s.square().sum(-1)).square().mean(), (0, 1, 0, 1)),
     "logarithms of energies": (lambda e, s: (e.square().sum(-1).log()
-                                             - (s.square().sum(-1) + 1e-9).log()).abs().mean(), (0, 1, 1, 0)),
+                                             - (s.square().sum(-1) + 1e-30).log()).abs().mean(), (0, 1, 1, 0)),
+    "level, two decibels forgiven": (lambda e, s: (10 * (e.square().sum() / s.square().sum()).log10().abs()
+                                                   - 2).clamp_min(0), (0, 1, 1, 0)),
     "root of the error": (lambda e, s: (e - s).square().sum().sqrt(), (0, 0, 0, 0)),
     "shape of the magnitudes": (lambda e, s: (_shape_of(e) - _shape_of(s)).abs().mean(), (1, 1, 1, 1)),
 }
@@ -337,6 +362,12 @@ for _name, (_loss, _values) in _losses.items():
     for _key, _value in zip(("gain", "polarity", "loudness", "silence"), _values):
         assert type(_found[_key]) is bool, "the values must be True or False"
         assert _found[_key] == bool(_value), f"{_name}: {_key} should be {bool(_value)}"
+for _edge, _factor in (("tiny", 1e-10), ("huge", 1e10)):
+    _found = properties(edges.case(_edge, lambda e, s: _factor * (1 - _cosine(e, s).mean())))
+    assert _found == dict(gain=True, polarity=False, loudness=True, silence=True), f"wrong for a loss that is {_edge}"
+edges.left_out("zeros inside", "the function makes its own signals")
+edges.left_out("short", "the function makes its own signals")
+edges.left_out("other type", "the function makes its own signals")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -386,7 +417,7 @@ assert abs(share - expected) < 1e-5, (
 assert quiet_share(lambda M: (M - 0.5).square().sum(), masks, mixture, QUIET) == 0.0, (
     "no gradient at all: the share is 0")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 4")
 _generator = hidden.generator("spectrograms")
 _sizes = ((2, 3, 2, 4, 5), (1, 2, 1, 3, 3), (3, 1, 2, 2, 6), (4, 4, 4, 4, 4))
@@ -423,6 +454,16 @@ for _case, (_batch, _sources, _channels, _bins, _frames) in enumerate(_sizes):
             "the masks' own gradient is touched")
 _found = quiet_share(lambda M: (0 * M).sum(), _masks.detach(), _mixture, 20.0)
 assert type(_found) is float and _found == 0.0, "a loss that doesn't depend on the masks has the share 0.0"
+_masks = torch.rand(2, 2, 1, 3, 9, generator=_generator)
+_target, _heaviness = torch.rand(2, *_masks.shape, generator=_generator)
+_mixture = 10 ** (-2.5 * torch.rand(2, 1, 3, 9, generator=_generator))
+for _edge, _level, (_masks, _mixture) in edges.mutated(_masks, _mixture):
+    _frames, _masks = _mixture.shape[-1], _masks / _level                          # masks stay masks
+    _pull, _weight = (_t[..., :_frames].to(_masks.dtype) for _t in (_target, _heaviness))
+    _found = quiet_share(lambda M: (_weight * (M - _pull).abs()).sum(), _masks, _mixture, 20.0)
+    _quiet = (_mixture <= 0.1 * _mixture.amax((1, 2, 3), keepdim=True)).unsqueeze(1).double()
+    assert truth.close(_found, float((_weight * _quiet).sum() / _weight.double().sum()), rtol=1e-3, atol=1e-6), (
+        f"wrong share: {_edge}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -471,7 +512,7 @@ D, loss = best_discriminator(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]),
 assert abs(D[1] - (REAL + FAKE) / 2) < 1e-5 and loss.isfinite(), (
     f"a kind that never occurs is halfway; you say {D}")
 ### BEGIN HIDDEN TESTS
-from course_lib.classroom import hidden_variation, truth
+from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 5")
 _generator = hidden.generator("counts")
 for _case, _shape in enumerate(((4,), (3, 5), (2, 2, 7), (6, 1), (2, 6))):
@@ -501,6 +542,17 @@ for _case, _shape in enumerate(((4,), (3, 5), (2, 2, 7), (6, 1), (2, 6))):
         "wrong loss for other counts or labels")
 _D, _loss = best_discriminator(_real.double(), _estimated.double(), _a, _b)
 assert _D.dtype == torch.float64 and _loss.dtype == torch.float64, "float64 counts must give float64"
+_real, _estimated = torch.randint(1, 9, (2, 3, 9), generator=_generator).float()
+for _edge, _level, (_real, _estimated) in edges.mutated(_real, 2 * _estimated, huge=1e6, without={
+        "tiny": "there is at least one example of each sort"}):
+    _p, _q = (_counts.double() / _counts.double().sum(-1, keepdim=True) for _counts in (_real, _estimated))
+    _never = _p + _q == 0
+    _best = torch.where(_never, (_a + _b) / 2, (_a * _p + _b * _q) / torch.where(_never, 1, _p + _q))
+    _D, _loss = best_discriminator(_real, _estimated, _a, _b)
+    assert _D.dtype == _real.dtype, f"wrong precision: {_edge}"
+    assert truth.close(_D, _best, rtol=1e-3, atol=1e-4), f"wrong numbers: {_edge}"
+    _least = ((_a - _b) ** 2 / 2 * (_p * _q / torch.where(_never, 1, _p + _q))).sum(-1)
+    assert truth.close(_loss, _least, rtol=1e-3, atol=1e-5), f"wrong loss: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]

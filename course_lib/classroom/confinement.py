@@ -2,18 +2,24 @@
 
 Two layers. On every system an audit hook, which Python calls before it opens a file, a socket or a process and which
 nothing can remove, refuses what is not allowed and notes it. Where the system offers more it is used as well: resource
-limits (Linux, macOS), a network name space of its own (Linux, where user name spaces are allowed), and Landlock
-(Linux 5.13 and later), which lets the kernel itself refuse writing outside the scratch directory.
+limits (Linux, macOS), a network name space of its own (Linux, where user name spaces are allowed), Landlock
+(Linux 5.13 and later), which lets the kernel itself refuse writing outside the scratch directory, and seccomp, which
+lets it refuse new processes and programs, whoever asks for them.
 chapters/assignments/README.md says what that stops and what it does not.
 """
 
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import shutil
+import signal
+import socket
+import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +47,14 @@ HARMLESS_FILES = {os.devnull}
 # Landlock: syscall numbers are those of every 64-bit Linux; access rights of its first version, but for reading.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 LANDLOCK_WRITING = sum(1 << bit for bit in (1, 4, 5, 6, 7, 8, 9, 10, 11, 12))
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
+SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
+CLONE_THREAD = 0x10000
+# By machine: the kernel's number for it, then the numbers of its calls. Every other number of a call is allowed.
+SECCOMP_MACHINES = {
+    "x86_64": (0xC000003E, {"refused": (57, 58, 59, 322), "clone": 56, "clone3": 435}),       # fork, vfork, execve, execveat
+    "aarch64": (0xC00000B7, {"refused": (221, 281), "clone": 220, "clone3": 435}),
+}
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
 
@@ -102,6 +115,75 @@ def landlock(writable: Path) -> bool:
         os.close(ruleset)
 
 
+def refuse_processes() -> bool:
+    """Let the kernel refuse every new process and program, but not threads (Linux); False where it has no seccomp.
+
+    The calls' own arguments are looked at, so nothing in this process gets around it: not `_posixsubprocess`, no library.
+    """
+    if sys.platform != "linux" or platform.machine() not in SECCOMP_MACHINES or sys.maxsize < 2**32:
+        return False
+    machine, calls = SECCOMP_MACHINES[platform.machine()]
+    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06       # instructions of classic BPF
+    refused, unknown = SECCOMP_ERRNO | errno.EPERM, SECCOMP_ERRNO | errno.ENOSYS
+    # (instruction, value, how many to skip if so, and if not): from the struct of number, machine, place, arguments
+    program = [(load, 4, 0, 0), (equal, machine, 1, 0), (answer, refused, 0, 0), (load, 0, 0, 0),
+               (at_least, 0x40000000, 0, 1), (answer, refused, 0, 0)]           # x86's calls with 32-bit addresses
+    for number in calls["refused"]:
+        program += [(equal, number, 0, 1), (answer, refused, 0, 0)]
+    program += [(equal, calls["clone3"], 0, 1), (answer, unknown, 0, 0),        # its flags can't be seen: libc then takes clone
+                (equal, calls["clone"], 0, 3), (load, 16, 0, 0), (any_bit, CLONE_THREAD, 1, 0), (answer, refused, 0, 0),
+                (answer, SECCOMP_ALLOW, 0, 0)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", instruction, skip, otherwise, value)
+                                                for instruction, value, skip, otherwise in program))
+    described = struct.pack("@HP", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    return (libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            and libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.create_string_buffer(described), 0, 0) == 0)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process as soon as the thread that started it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> bool:
+    """Make this process the parent of whatever its children leave behind (Linux); False where that can't be."""
+    return sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def end_children() -> bool:
+    """End all children of this process, and theirs, which it adopts; whether there were any (Linux)."""
+    ended = False
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return ended
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                if int(status.read_text(errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
+                    os.kill(int(status.parent.name), signal.SIGKILL)
+                    ended = True
+        time.sleep(0.002)
+
+
+def watch_process_starter(report: Callable[[str], None]) -> None:
+    """Refuse and name the one way to a process that raises no audit event: the C function below `subprocess`."""
+    def fork_exec(*_arguments):
+        report("tried to start a process (_posixsubprocess.fork_exec)")
+        raise PermissionError("not allowed while grading: the submission tried to start a process")
+
+    with contextlib.suppress(ImportError):
+        import _posixsubprocess
+        import subprocess
+
+        _posixsubprocess.fork_exec = fork_exec
+        if hasattr(subprocess, "_fork_exec"):
+            subprocess._fork_exec = fork_exec
+
+
 def watch(scratch: Path, forbidden: list[Path], report: Callable[[str], None]) -> Callable[[bool], None]:
     """Install the audit hook and return a switch: switch(True) begins to enforce, switch(False) pauses.
 
@@ -112,6 +194,7 @@ def watch(scratch: Path, forbidden: list[Path], report: Callable[[str], None]) -
     scratch_text = os.path.realpath(scratch)
     forbidden_texts = tuple(os.path.realpath(path) for path in forbidden)
     realpath, fspath, own_pid, frame_at = os.path.realpath, os.fspath, os.getpid(), sys._getframe
+    own_sockets = getattr(socket, "AF_UNIX", None)
     separator, opening, text_types = os.sep, "open", (str, bytes, os.PathLike)
 
     def within(path: str, folder: str) -> bool:
@@ -143,6 +226,8 @@ def watch(scratch: Path, forbidden: list[Path], report: Callable[[str], None]) -
         elif event in PROCESS_EVENTS:
             return f"tried to start a process ({event})"
         elif event in NETWORK_EVENTS:
+            if event == "socket.__new__" and arguments[1] == own_sockets:
+                return None  # a pair of ends in this process, which every event loop of asyncio makes
             return f"tried to use the network ({event})"
         elif event in KILL_EVENTS and arguments and arguments[0] != own_pid:
             return "tried to end another process"

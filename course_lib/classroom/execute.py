@@ -24,6 +24,7 @@ from course_lib.classroom.confinement import remove_scratch, scratch_folder
 from course_lib.classroom.process import READY
 from course_lib.classroom.rebuild import Rebuilt, bound_names, read_submission, rebuild
 from course_lib.classroom.release import Release, records_folder
+from course_lib.classroom.texts import all_storable, storable
 
 GRACE_SECONDS = 3.0  # from the alarm inside the process to its end from outside
 START_SECONDS = 120.0  # for loading torch and what a release imports
@@ -70,6 +71,7 @@ class Result:
     repairs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # for the student too: over a limit, unreadable file
     written: dict[int, str] = field(default_factory=dict)
+    outputs: dict[int, list[dict]] = field(default_factory=dict)  # cells that a written answer refers to
     enforced: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -91,8 +93,8 @@ class Result:
     def from_json(cls, values: dict) -> "Result":
         """The result that `as_json` wrote."""
         tasks = [TaskResult(**task) for task in values["tasks"]]
-        written = {int(task): text for task, text in values["written"].items()}
-        return cls(**{**values, "tasks": tasks, "written": written})
+        by_task = {part: {int(task): value for task, value in values[part].items()} for part in ("written", "outputs")}
+        return cls(**{**values, "tasks": tasks, **by_task})
 
 
 class ProcessLost(Exception):
@@ -184,7 +186,7 @@ class Executor:
                 return None
             if line.startswith(token):
                 with contextlib.suppress(ValueError):
-                    return json.loads(line[len(token):])
+                    return all_storable(json.loads(line[len(token):]))
             elif line.strip() and token != READY:
                 return {"tampering": "wrote into the grader's channel"}
         return None
@@ -262,11 +264,11 @@ def grade_notebook(release: Release, submission: Path, limits: Limits = Limits()
     try:
         rebuilt = rebuild(release, read_submission(submission))
     except (ValueError, OSError) as error:
-        result.notes.append(str(error))
+        result.notes.append(storable(str(error)))
         for task in result.tasks:
             task.message = "the notebook could not be read" if task.points is not None else task.message
         return result
-    result.repairs, result.written = rebuilt.repairs, rebuilt.written
+    result.repairs, result.written, result.outputs = rebuilt.repairs, rebuilt.written, rebuilt.outputs
     job = _job(release, rebuilt, limits, only, [submission, *(forbidden or [])])
     _Grading(result, job, limits).run(executor or own_executor())
     result.seconds = round(time.monotonic() - start, 3)
@@ -402,6 +404,8 @@ class _Grading:
             task.message = f"{where} failed" + (f": {failure['message']}" if failure["message"] else "")
         else:
             task.message = f"during {where}: {_words(failure)}"
+        if failure.get("case") and "check" in task.message[:30]:
+            task.message += f". The case: {failure['case']}"
 
 
 def _words(failure: dict) -> str:

@@ -7,12 +7,13 @@ of a function or a whole module. `Originals` notices each and undoes it.
 import builtins
 import random
 import sys
-import threading
+import warnings
 from types import FunctionType, ModuleType
 
 import numpy as np
 import torch
 import torch.overrides
+import torch.utils._device
 
 WATCHED_PACKAGES = ("course_lib",)
 WATCHED_MODULES = (
@@ -26,7 +27,8 @@ WATCHED_MODULES = (
 WATCHED_CLASSES = (torch.Tensor, torch.nn.Module, torch.nn.Parameter, torch.Generator, torch.autograd.Function,
                    np.random.Generator, random.Random)
 # Names that libraries rebind themselves in ordinary use.
-REBOUND_IN_USE = {("sys", "displayhook"), ("sys", "excepthook"), ("sys", "last_exc"), ("sys", "unraisablehook")}
+REBOUND_IN_USE = {("sys", "displayhook"), ("sys", "excepthook"), ("sys", "last_exc"), ("sys", "unraisablehook"),
+                  ("torch", "Storage")}         # torch.set_default_dtype does
 ABSENT = object()
 
 # Bound before student code: what restoring itself needs.
@@ -37,7 +39,13 @@ _seed_torch, _set_grad, _set_dtype = torch.manual_seed, torch._C._set_grad_enabl
 _get_dtype = torch.get_default_dtype
 _modes, _pop_mode = torch._C._len_torch_function_stack, torch._C._pop_torch_function_stack
 _seed_numpy, _seed_random = np.random.seed, random.seed
-_threads = threading.enumerate
+_device_context, _device_mode = torch._GLOBAL_DEVICE_CONTEXT, torch.utils._device.DeviceContext
+_device_function, _type, _get_errors, _set_errors = _device_mode.__torch_function__, type, np.geterr, np.seterr
+_builtins = dict(vars(builtins))
+# What torch.set_... switches on, and what switches it off.
+_switches = ((torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+             (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms))
+_flush, _reset_warnings, _devices = torch.set_flush_denormal, warnings.resetwarnings, torch.utils._device
 
 
 def _inside(function: FunctionType) -> tuple:
@@ -60,7 +68,7 @@ class Originals:
         for kind in WATCHED_CLASSES:
             self._remember(kind, f"{kind.__module__}.{kind.__qualname__}")
         self.dtype, self.recursion_limit = _get_dtype(), _recursion_limit()
-        self.threads = _len(_threads())
+        self.number_errors, self.warnings = np.geterr(), list(warnings.filters)
 
     @staticmethod
     def _watches(name: str) -> bool:
@@ -90,8 +98,10 @@ class Originals:
         _setprofile(None)
         replaced = []
         while _modes():
-            _pop_mode()
-            replaced.append("all of torch (a function mode)")
+            mode = _pop_mode()
+            if _type(mode) is not _device_mode or _device_mode.__torch_function__ is not _device_function:
+                replaced.append("all of torch (a function mode)")
+        _device_context.device_context = _devices.CURRENT_DEVICE = None  # of torch.set_default_device: an ordinary line, not a replacement
         for name, module in self.modules.items():
             if _modules.get(name) is not module:
                 if name in _modules:
@@ -100,6 +110,8 @@ class Originals:
         for owner, owner_name, table, names, inherited in self.tables:
             now = _vars(owner)
             for name in inherited.intersection(now) - names:  # new here, and found before what it hides
+                if now[name] is _builtins.get(name, ABSENT):
+                    continue  # np.float = float, as older code needs it
                 _delattr(owner, name)
                 replaced.append(f"{owner_name}.{name}")
             for name, value in table.items():
@@ -113,16 +125,24 @@ class Originals:
                 replaced.append(f"the inside of {name}")
         return replaced
 
-    def steady(self) -> None:
-        """Bring the settings a check depends on to their defaults: seeds, type, gradients, depth of recursion."""
+    def settle(self) -> None:
+        """Bring the settings that arithmetic depends on to their defaults: type, gradients, warnings, tiny numbers."""
         _set_dtype(self.dtype)
         _set_grad(True)
+        for is_on, switch in _switches:
+            if is_on():
+                switch(False)
+        _flush(False)
+        if _get_errors() != self.number_errors:
+            _set_errors(**self.number_errors)
+        if warnings.filters != self.warnings:
+            _reset_warnings()
+            warnings.filters.extend(self.warnings)
+
+    def steady(self) -> None:
+        """As `settle`, and seeds and the depth of recursion too."""
+        self.settle()
         _set_recursion_limit(self.recursion_limit)
         _seed_random(0)
         _seed_numpy(0)
         _seed_torch(0)
-
-    def more_threads(self) -> bool:
-        """Whether threads are running that were not there before."""
-        return _len(_threads()) > self.threads
-

@@ -9,11 +9,15 @@ Jobs come as lines of JSON on standard input, messages go to standard output (se
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
 
+from course_lib.classroom import confinement
+
 READY = "ready"
+BETWEEN_LOOKS = 0.01  # seconds between two looks at a child, where the system can't tell of its end
 
 
 def load(modules: list[str]) -> None:
@@ -57,6 +61,7 @@ def serve(jobs, descriptor: int) -> None:
     def say(token: str, **message) -> None:
         os.write(descriptor, f"\n{token}{json.dumps(message)}\n".encode())
 
+    adopts = confinement.adopt_orphans()
     say(READY, pid=os.getpid())
     for line in jobs:
         job = json.loads(line)
@@ -68,12 +73,42 @@ def serve(jobs, descriptor: int) -> None:
         if not child:
             _in_child(job, descriptor, jobs)
         say(job["token"], pid=child)
-        _, status = os.waitpid(child, 0)
-        try:
-            os.killpg(child, signal.SIGKILL)  # whatever it left behind
-        except (ProcessLookupError, PermissionError):
-            pass
+        status = _wait(child, jobs.fileno())
+        _end_group(child)  # whatever it left behind
+        if adopts and confinement.end_children():  # and what left the group
+            say(job["token"], tampering="left a process running (it was ended)")
+        if status is None:
+            return  # the grader is gone
         say(job["token"], ended=os.waitstatus_to_exitcode(status))
+
+
+def _wait(child: int, jobs: int) -> int | None:
+    """How the child ended; None where the grader, who holds the other end of `jobs`, ended before it."""
+    watched = [jobs]
+    if hasattr(os, "pidfd_open"):
+        try:
+            watched.append(os.pidfd_open(child))
+        except OSError:  # not in every container
+            pass
+    try:
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status
+            ready = select.select(watched, [], [], None if len(watched) == 2 else BETWEEN_LOOKS)[0]
+            if jobs in ready:  # nothing is sent while a job runs: the end of the stream
+                _end_group(child)
+                return None
+    finally:
+        for pidfd in watched[1:]:
+            os.close(pidfd)
+
+
+def _end_group(child: int) -> None:
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 def _in_child(job: dict, descriptor: int, jobs) -> None:
@@ -98,6 +133,7 @@ def main() -> None:
     if sys.argv[1:] == ["serve"]:
         serve(jobs, descriptor)
     else:
+        confinement.end_with_parent()
         from course_lib.classroom.student_run import run_job
 
         job = json.loads(jobs.readline())

@@ -7,6 +7,8 @@ place. Every repair is listed for the teacher.
 """
 
 import ast
+import base64
+import binascii
 import difflib
 import json
 import re
@@ -14,8 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course_lib.classroom.release import CHECK_MARKER, MARKER, VARIATION_MARKER, Cell, Release
+from course_lib.classroom.texts import all_storable, name_of
 
 LARGEST_NOTEBOOK = 200 * 2**20  # bytes; outputs included
+# What of a student's outputs goes to whoever marks a written answer.
+OUTPUT_CHARACTERS, OUTPUT_CELLS, PICTURES, PICTURE_BYTES = 6000, 40, 20, 3 * 2**20
+PICTURE_KINDS = {"image/png": ("png", b"\x89PNG"), "image/jpeg": ("jpg", b"\xff\xd8\xff")}
+TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SIMILAR = 0.8  # share of equal text from which two cells are one
 
 
@@ -35,32 +42,68 @@ class Rebuilt:
     cells: list[RunCell] = field(default_factory=list)
     written: dict[int, str] = field(default_factory=dict)
     repairs: list[str] = field(default_factory=list)
+    outputs: dict[int, list[dict]] = field(default_factory=dict)
 
 
 def read_submission(path: Path) -> list[dict]:
-    """The cells of a submitted notebook as {"cell_type", "source", "metadata", "id"}; damaged ones as far as they go.
+    """The cells of a submitted notebook as {"cell_type", "source", "metadata", "id", "outputs"}; damaged ones as far as
+    they go, and every text storable.
 
     ValueError, with the reason, where the file cannot be read as a notebook at all.
     """
+    name = name_of(path.name)
     if path.stat().st_size > LARGEST_NOTEBOOK:
-        raise ValueError(f"{path.name}: larger than {LARGEST_NOTEBOOK // 2**20} MB")
+        raise ValueError(f"{name}: larger than {LARGEST_NOTEBOOK // 2**20} MB")
     try:
-        notebook = json.loads(path.read_bytes().decode("utf-8-sig"))
+        notebook = all_storable(json.loads(path.read_bytes().decode("utf-8-sig")))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name}: not a readable notebook ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{name}: not a readable notebook ({type(error).__name__}: {error})") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
-        raise ValueError(f"{path.name}: not a notebook of format 4 (it holds no list of cells)")
+        raise ValueError(f"{name}: not a notebook of format 4 (it holds no list of cells)")
     return [_readable(cell) for cell in cells if isinstance(cell, dict)]
 
 
 def _readable(cell: dict) -> dict:
     """A cell with every part of the expected type."""
-    source = cell.get("source", "")
-    source = "".join(map(str, source)) if isinstance(source, list) else str(source)
-    metadata = cell.get("metadata")
+    metadata, outputs = cell.get("metadata"), cell.get("outputs")
     return {"cell_type": str(cell.get("cell_type", "code")), "id": str(cell.get("id", "")),
-            "source": source.replace("\r\n", "\n"), "metadata": metadata if isinstance(metadata, dict) else {}}
+            "source": _joined(cell.get("source", "")).replace("\r\n", "\n"),
+            "metadata": metadata if isinstance(metadata, dict) else {},
+            "outputs": [output for output in outputs if isinstance(output, dict)] if isinstance(outputs, list) else []}
+
+
+def _joined(text: object) -> str:
+    """A text of a notebook, which may come in lines."""
+    return "".join(map(str, text)) if isinstance(text, list) else str(text)
+
+
+def _shown_output(cell: dict) -> tuple[str, list[list[str]]]:
+    """What stands below a code cell: its text, and its pictures as [ending, base64]; HTML and the rest left out."""
+    texts, pictures = [], []
+    for output in cell["outputs"]:
+        data = output.get("data") if isinstance(output.get("data"), dict) else {}
+        if output.get("output_type") == "stream":
+            texts.append(_joined(output.get("text", "")))
+        elif output.get("output_type") == "error":
+            texts.append(f"{output.get('ename')}: {output.get('evalue')}")
+        elif found := [kind for kind in PICTURE_KINDS if kind in data]:
+            ending, beginning = PICTURE_KINDS[found[0]]
+            text = "".join(_joined(data[found[0]]).split())
+            try:
+                decoded = base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError):
+                decoded = b""
+            if decoded.startswith(beginning) and len(decoded) <= PICTURE_BYTES:
+                pictures.append([ending, text])
+            else:
+                texts.append("(a picture that can't be shown)")
+        elif "text/plain" in data:
+            texts.append(_joined(data["text/plain"]))
+    text = TERMINAL_COLOURS.sub("", "\n".join(part.rstrip("\n") for part in texts))
+    if len(text) > OUTPUT_CHARACTERS:
+        text = f"{text[:OUTPUT_CHARACTERS // 2]}\n... ({len(text) - OUTPUT_CHARACTERS:,} characters left out) ...\n{text[-OUTPUT_CHARACTERS // 2:]}"
+    return text, pictures
 
 
 def rebuild(release: Release, submitted: list[dict]) -> Rebuilt:
@@ -152,7 +195,33 @@ class _Intake:
             self._add(rebuilt, cell, position)
             for extra in anchors.pop(cell.key, []):
                 self._add_extra(rebuilt, extra)
+        rebuilt.outputs = self._outputs(chosen)
         return rebuilt
+
+    def _outputs(self, chosen: dict[str, int | None]) -> dict[int, list[dict]]:
+        """For each written task the code cells around it, up to the next tasks and checks, with their outputs."""
+        roles = {cell.key: cell.role for cell in self.release.cells}
+        borders = sorted(p for key, p in chosen.items() if p is not None and roles[key] in ("task", "check", "written"))
+        found = {}
+        for cell in self.release.tasks:
+            if cell.role != "written":
+                continue
+            place = len(self.submitted) if (at := chosen[cell.key]) is None else at
+            first = max((p for p in borders if p < place), default=-1)
+            last = min((p for p in borders if p > place), default=len(self.submitted))
+            cells, pictures_left = [], PICTURES
+            for position in range(first + 1, last):
+                one = self.submitted[position]
+                if one["cell_type"] != "code" or not (position in self.extra or one["outputs"]) or len(cells) == OUTPUT_CELLS:
+                    continue
+                text, pictures = _shown_output(one)
+                if not (one["source"].strip() or text):
+                    continue
+                cells.append({"position": position + 1, "source": one["source"][:OUTPUT_CHARACTERS], "text": text,
+                              "pictures": pictures[:pictures_left]})
+                pictures_left -= len(cells[-1]["pictures"])
+            found[cell.task] = cells
+        return found
 
     def _choose(self, cell: Cell) -> int | None:
         """The position of the cell to take, after noting what became of it."""

@@ -246,20 +246,25 @@ def _comments(source: str) -> dict[int, str]:
     return {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
 
 
-def find_assignment(word: str, folder: Path | None = None) -> Path:
-    """The source notebook of an assignment, by number ("01", "1") or name. ValueError where there is not exactly one."""
+def find_assignments(folder: Path | None = None) -> list[Path]:
+    """The source notebooks of all assignments, in order. FileNotFoundError where the package has no checkout."""
     if folder is None:
         root = repository_root()
         if root is None:
             raise FileNotFoundError("no assignments beside the installed package; run this in a clone of the repository")
         folder = root / "chapters" / "assignments"
-    notebooks = sorted(folder.glob("[0-9]*.ipynb"))
+    return sorted(folder.glob("[0-9]*.ipynb"))
+
+
+def find_assignment(word: str, folder: Path | None = None) -> Path:
+    """The source notebook of an assignment, by number ("01", "1") or name. ValueError where there is not exactly one."""
+    notebooks = find_assignments(folder)
     stem = Path(word).stem
     matches = [path for path in notebooks
                if path.stem == stem or path.stem.split("_")[0].lstrip("0") == stem.lower().lstrip("0")]
     if len(matches) != 1:
         there = ", ".join(path.stem for path in matches or notebooks) or "none"
-        raise ValueError(f"{word!r} names {len(matches)} assignments of {folder.name}/; there: {there}")
+        raise ValueError(f"{word!r} names {len(matches)} assignments; there: {there}")
     return matches[0]
 
 

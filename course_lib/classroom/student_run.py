@@ -5,21 +5,25 @@ that hold answers are taken away, the limits are set, and only then does the fir
 """
 
 import ast
+import asyncio
 import builtins
 import functools
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import re
 import signal
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
 
 from course_lib.classroom import confinement
+from course_lib.classroom.failed_case import WITNESS, Witness, watched_asserts
 
 GRADING_PACKAGE = "course_lib.classroom"
 MESSAGE_LENGTH = 600  # characters of an error that are kept
@@ -27,7 +31,8 @@ SECONDS_UNTIL_NEXT_ALARM = 1.0  # for code that swallows the first one
 RUN_CELL_MAGICS = ("time", "timeit", "capture", "prun")
 # Ways around the checks that running does not show: named for the teacher to look at.
 SUSPECT = re.compile(r"_getframe|__globals__|__closure__|__subclasses__|gc\.get_|\bctypes\b|settrace|setprofile|addaudithook"
-                     r"|f_back|f_locals|course_lib\.classroom|__code__|sys\.modules|BEGIN HIDDEN|TorchFunctionMode")
+                     r"|f_back|f_locals|course_lib\.classroom|__code__|sys\.modules|BEGIN HIDDEN|TorchFunctionMode"
+                     r"|_posixsubprocess|\bcffi\b")
 
 
 class TimeLimit(BaseException):
@@ -123,6 +128,7 @@ class StudentRun:
         self.report = lambda sentence: self.channel.send(tampering=sentence)
         self.output = CappedOutput(job["limits"]["output_characters"])
         self.student = namespace_for_cells()
+        self._frames, self._thread_id = sys._current_frames, threading.get_ident
         self.provided: set[str] = set()  # names that the tasks so far ask for
         self.chapter_names: set[str] = {f"course_lib.{job['chapter_module']}"} if job["chapter_module"] else set()
 
@@ -133,20 +139,24 @@ class StudentRun:
         enforced = confinement.limit_resources(limits["memory_mb"] * 2**20, int(limits["total_seconds"]) + 5)
         self.trusted = self._trusted_namespace()
         self._bind_checks()
+        self._prepare_waiting()
         forbidden = [Path(path) for path in self.job["forbidden"]] + self._hide_modules()
         confine = confinement.watch(scratch, forbidden, self.report)
         if confinement.leave_network():
             enforced.append("network name space")
         if confinement.landlock(scratch):
             enforced.append("Landlock")
+        if confinement.refuse_processes():
+            enforced.append("seccomp")
+        confinement.watch_process_starter(self.report)
         self.channel.send(enforced=enforced)
         confine(True)
         self._scan()
         for number, cell in enumerate(self.job["cells"]):
             if f"cell {number}" not in self.job["skip"]:
                 self._cell(number, cell)
-        if self.originals.more_threads():
-            self.report("left threads running")
+        if self._student_threads():
+            self.report("left threads of its own running")
         if self.output.over:
             self.channel.send(output=self.output.length)
         self.channel.send(finished=True)
@@ -181,6 +191,8 @@ class StudentRun:
         for name in self.chapter_names:
             sys.modules[f"{GRADING_PACKAGE}.truth"].chapter(name.removeprefix("course_lib."))
         self._set_hidden_seed = sys.modules[f"{GRADING_PACKAGE}.variation"].set_hidden_seed
+        self.witness = Witness()
+        sys.modules[f"{GRADING_PACKAGE}.truth"].watch(self.witness.compared)
         bound, real_import = {}, builtins.__import__
 
         def import_bound(name, globals=None, locals=None, fromlist=(), level=0):
@@ -193,8 +205,9 @@ class StudentRun:
         self.checks = {}
         for number, cell in enumerate(self.job["cells"]):
             if cell["role"] == "check":
-                self.checks[number] = [(hidden, _compiled(source, f"check {cell['task']}"))
-                                       for hidden, source in ((False, cell["source"]), (True, cell["hidden"]))]
+                name = f"check {cell['task']}"
+                self.checks[number] = [(False, _compiled(cell["source"], name)),
+                                       (True, compile(watched_asserts(cell["hidden"]), name, "exec"))]
 
     def _hide_modules(self) -> list[Path]:
         """Take the modules with answers and the grader out of reach; returns the answers' files."""
@@ -241,14 +254,42 @@ class StudentRun:
         if failure := self._execute(cell["source"], confinement.STUDENT_FILE + str(cell["position"])):
             self.channel.send(cell=number, failure=failure)
 
+    def _prepare_waiting(self) -> None:
+        """An event loop for cells that wait at their top level, made before sockets are refused."""
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self._loop_is = asyncio._set_running_loop
+
     def _execute(self, source: str, name: str) -> dict | None:
-        """Run a cell in the student's namespace; what went wrong, or None."""
+        """Run a cell in the student's namespace; what went wrong, or None.
+
+        As in Jupyter `await` may stand at a cell's top level, and every cell finds an event loop: tasks that it makes
+        go on when a later cell waits.
+        """
         try:
             with Alarm(self.job["limits"]["cell_seconds"]):
-                exec(compile(plain_python(source), name, "exec"), self.student)
+                code = compile(plain_python(source), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+                if code.co_flags & inspect.CO_COROUTINE:
+                    self.loop.run_until_complete(eval(code, self.student))
+                else:
+                    self._loop_is(self.loop)
+                    try:
+                        exec(code, self.student)
+                    finally:
+                        self._loop_is(None)
         except BaseException as error:
             return failure_of(error)
         return None
+
+    def _student_threads(self) -> bool:
+        """Whether a thread runs code of a cell; those that libraries keep for themselves (tqdm, pools) do not."""
+        own = self._thread_id()
+        for thread, frame in self._frames().items():
+            while thread != own and frame:
+                if frame.f_code.co_filename.startswith(confinement.STUDENT_FILE):
+                    return True
+                frame = frame.f_back
+        return False
 
     def _put_back(self) -> None:
         """Undo what student code replaced, and tell the teacher."""
@@ -264,10 +305,13 @@ class StudentRun:
         namespace, failure, hidden = self._check_namespace(), None, False
         for hidden, code in self.checks[number]:
             try:
+                self.witness.forget()
                 with Alarm(self.job["limits"]["cell_seconds"]):
                     exec(code, namespace)
             except BaseException as error:
                 failure = failure_of(error) | {"hidden": hidden}
+                if hidden and failure["kind"] in ("assert", "error"):
+                    failure["case"] = self.witness.case(returned=failure["kind"] == "assert")
                 break
         self._set_hidden_seed("unset")
         self.replaced_in_check += self.originals.restore()
@@ -290,20 +334,24 @@ class StudentRun:
             if name in self.student:
                 namespace[name] = self._guarded(self.student[name])
         namespace["__builtins__"] = self.safe_builtins
+        namespace[WITNESS] = self.witness
         return namespace
 
     def _guarded(self, value: object) -> object:
-        """A function that puts back what its call replaced; anything else as it is."""
+        """A function that puts back what its call replaced, and whose last call is remembered; else the value itself."""
         if not isinstance(value, types.FunctionType):
             return value
+        name, witness = value.__name__, self.witness
 
         @functools.wraps(value)
         def guarded(*arguments, **options):
+            witness.called(name, arguments, options)
             try:
-                return value(*arguments, **options)
+                return witness.returned(value(*arguments, **options))
             finally:
                 if replaced := self.originals.restore():
                     self.replaced_in_check += replaced
+                self.originals.settle()
 
         return guarded
 

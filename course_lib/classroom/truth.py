@@ -5,7 +5,6 @@ object with an `__eq__` of its own equals nothing) and answers with a plain bool
 """
 
 import importlib
-import math
 from collections.abc import Callable
 from types import ModuleType
 
@@ -21,6 +20,19 @@ _PLAIN_NUMBERS = (bool, int, float, complex)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 _modules: dict[str, ModuleType] = {}
+_watcher: list[Callable] = []
+
+
+def watch(watcher: Callable) -> None:
+    """Have watcher(actual, expected) called for each comparison that comes out False."""
+    _watcher[:] = [watcher]
+
+
+def _said(same: bool, actual, expected) -> bool:
+    if not same:
+        for watcher in _watcher:
+            watcher(actual, expected)
+    return same
 
 
 def chapter(name: str) -> ModuleType:
@@ -52,15 +64,14 @@ def close(actual, expected, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
     must be complex or both real; the precision (float32, float64) may differ. NaN equals nothing.
     """
     if _type(expected) in (list, tuple):
-        return (_type(actual) in (list, tuple) and _len(actual) == _len(expected)
-                and _all([close(a, e, rtol, atol) for a, e in _zip(actual, expected)]))
-    actual, expected = _plain(actual), _plain(expected)
-    if actual is None or expected is None or actual.shape != expected.shape:
-        return False
-    if actual.is_complex() != expected.is_complex():
-        return False
-    kind = torch.complex128 if actual.is_complex() else torch.float64
-    return _bool(_allclose(_to(actual, "cpu", kind), _to(expected, "cpu", kind), rtol=rtol, atol=atol))
+        if _type(actual) not in (list, tuple) or _len(actual) != _len(expected):
+            return _said(False, actual, expected)
+        return _all([close(a, e, rtol, atol) for a, e in _zip(actual, expected)])
+    given, wanted = _plain(actual), _plain(expected)
+    if given is None or wanted is None or given.shape != wanted.shape or given.is_complex() != wanted.is_complex():
+        return _said(False, actual, expected)
+    kind = torch.complex128 if given.is_complex() else torch.float64
+    return _said(_bool(_allclose(_to(given, "cpu", kind), _to(wanted, "cpu", kind), rtol=rtol, atol=atol)), actual, expected)
 
 
 def equal(actual, expected) -> bool:
@@ -70,8 +81,8 @@ def equal(actual, expected) -> bool:
 
 def has_shape(value, *shape: int) -> bool:
     """Whether `value` is a tensor or array of exactly this shape."""
-    value = _plain(value)
-    return value is not None and _tuple(value.shape) == shape
+    plain = _plain(value)
+    return _said(plain is not None and _tuple(plain.shape) == shape, None if plain is None else _tuple(plain.shape), shape)
 
 
 def leaves_unchanged(function: Callable, *inputs, **options) -> bool:
@@ -79,4 +90,4 @@ def leaves_unchanged(function: Callable, *inputs, **options) -> bool:
     tensors = [value for value in inputs if _is_tensor(value)]
     before = [_clone(_detach(value)) for value in tensors]
     function(*inputs, **options)
-    return _all([_equal(_detach(value), old) for value, old in _zip(tensors, before)])
+    return _all([_said(_equal(_detach(value), old), value, old) for value, old in _zip(tensors, before)])

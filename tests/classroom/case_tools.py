@@ -1,6 +1,6 @@
 """How the cases of the assignments are written: changed answers, and the cells that they become."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from textwrap import dedent
 
 
@@ -13,11 +13,9 @@ def changed(source: str, *changes: tuple[str, str]) -> str:
     return source
 
 
-def as_cells(first_lines: Mapping[int, str], *tasks: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[int, dict]:
-    """CASES from the right and the wrong answers, by name, of task 1, 2, …: each below the first line of its task's cell."""
-    if len(tasks) != len(first_lines):
-        raise ValueError(f"{len(tasks)} tasks have answers, {len(first_lines)} have a first line")
-    return {number: {kind: {name: f"{first_lines[number]}\n{dedent(source).strip()}\n" for name, source in answers.items()}
+def as_cells(*tasks: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[int, dict[str, dict[str, str]]]:
+    """CASES from the right and the wrong answers, by name, of task 1, 2, …: each as it stands below its cell's first line."""
+    return {number: {kind: {name: f"{dedent(source).strip()}\n" for name, source in answers.items()}
                      for kind, answers in zip(("right", "wrong"), task)}
             for number, task in enumerate(tasks, start=1)}
 

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("assignment_checks")
+pytest.register_assert_rewrite("tests.classroom.assignment_checks", "tests.classroom.rubric_checks")

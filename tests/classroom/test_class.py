@@ -1,13 +1,14 @@
 """A class in which everything goes wrong that does, graded in one command; and what intake does to a notebook."""
 
+import base64
 import copy
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
-import tiny_assignment as tiny
 
 from course_lib.classroom.execute import Limits, Result
 from course_lib.classroom.feedback import feedback_text
@@ -15,6 +16,7 @@ from course_lib.classroom.grade import find_submissions, grade_class
 from course_lib.classroom.rebuild import rebuild
 from course_lib.classroom.release import load_release
 from course_lib.cli import main
+from tests.classroom import tiny_assignment as tiny
 
 SEED = "a seed of the class"
 HEAD = "# TASK 1 (3 points): the window\n"
@@ -122,6 +124,12 @@ def class_of_students(release) -> dict[str, tuple[object, tuple[int, int], str]]
         "reads the grader's files": (beside("import course_lib, pathlib\nroot = pathlib.Path(course_lib.__file__).parents[1]\n"
                                             "print((root / 'chapters/assignments/01_stft_and_masks.ipynb').read_text())"),
                                      ALL, "which belongs to the grading"),
+        "half an emoji in the answer": (tiny.fill_in(right(), task_3=tiny.ANSWER + " \ud83d"), ALL, ""),
+        "half an emoji in a comment": (beside("# \ud83d\nx = '\ud83d'"), ALL, ""),
+        "half an emoji in an exception": (first("raise ValueError(chr(0xD83D))"), SECOND, ""),
+        "an exception named by half an emoji": (extra_cell(right(), "task-1", "raise type(chr(0xD83D), (Exception,), {})(chr(0xDC00))"),
+                                                ALL, "not of the release"),
+        "awaits": (beside("import asyncio\nawait asyncio.sleep(0)"), ALL, ""),
         "writes outside": (beside(f"open({str(OUTSIDE)!r}, 'w').write('here')"), ALL, "outside its directory"),
     }
 
@@ -197,9 +205,9 @@ def test_the_same_command_grades_only_what_changed(release, tmp_path):
     (submissions / "bob.ipynb").write_text(json.dumps(release.student_notebook()), encoding="utf8")
     second = grade_class(release, submissions, grades, limits)
     changed = {name for name, time in stored.items() if (grades / "results" / name).stat().st_mtime_ns != time}
-    assert len(changed) == 1 and changed.pop().startswith("bob-")
+    assert len(changed) == 1 and changed.pop() == "bob.json"
     assert second["ada"] == first["ada"] and (first["bob"].points, second["bob"].points) == (5, 0)
-    for path in (grades / "results").glob("ada-*"):
+    for path in (grades / "results").glob("ada*"):
         path.write_text("{half a fi", encoding="utf8")  # as an interruption might leave it
     assert grade_class(release, submissions, grades, limits)["ada"].points == 5
 
@@ -209,7 +217,7 @@ def test_students_in_folders_and_in_files_are_told_apart(tmp_path):
                  "bob/.ipynb_checkpoints/work.ipynb", "ada/other.ipynb"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}", encoding="utf8")
-    found = find_submissions(tmp_path)
+    found = find_submissions(tmp_path).notebooks
     assert sorted(found.values()) == sorted(tmp_path / name for name in (
         "ada.ipynb", "bob/01/work.ipynb", "eve/one.ipynb", "eve/two.ipynb", "ada/other.ipynb"))
     assert {"ada", "bob", "eve/one", "eve/two"} <= set(found) and len(found) == 5
@@ -251,3 +259,119 @@ def test_scores_are_no_formulas(release, tmp_path):
     write_reports(tmp_path, release, {"=1+1": Result(), "../up": Result()})
     assert "\n'=1+1," in (tmp_path / "scores.csv").read_text(encoding="utf8")
     assert len(list((tmp_path / "feedback").iterdir())) == 2
+
+
+def right_notebook(release) -> bytes:
+    return json.dumps(tiny.answered(release)).encode()
+
+
+def hand_in(folder: Path, files: dict[bytes, bytes]) -> Path:
+    for name, data in files.items():
+        path = os.path.join(os.fsencode(folder), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+    return folder
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names of any bytes are Linux's")
+def test_names_of_any_bytes_and_length(release, tmp_path):
+    """A class of names that no file system, encoding or Markdown expects: each has its row and its own feedback."""
+    names = [b"caf\xe9", b"caf\\xe9", b"x" * 245, "é".encode() * 122, b"ada lovelace", b"ada_lovelace", b"Ada Lovelace", b"CON",
+             b"a\nb", b"=1+1", b"*", b"?", b"-", "👩‍🎓".encode()]
+    folder = hand_in(tmp_path / "submissions", {name + b".ipynb": right_notebook(release) for name in names})
+    results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+    assert len(results) == len(names) and {result.points for result in results.values()} == {5}
+    assert {"caf\\xe9", "caf\\xe9 (2)"} <= set(results)
+    files = [path.name for path in (tmp_path / "out" / "feedback").iterdir()]
+    assert len(files) == len({name.casefold() for name in files}) == len(names) and max(map(len, map(os.fsencode, files))) < 200
+    with (tmp_path / "out" / "scores.csv").open(encoding="utf8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(names)
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
+    grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+    assert again == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}, "nothing is graded twice"
+
+
+def test_feedback_never_reaches_another_student(release, tmp_path):
+    untouched = json.dumps(release.student_notebook()).encode()
+    folder = hand_in(tmp_path / "in", {b"ada/lovelace/x.ipynb": right_notebook(release), b"ada/lovelace/y.ipynb": untouched,
+                                       b"ada_lovelace_x.ipynb": untouched, b"ADA_lovelace_x.ipynb": right_notebook(release)})
+    results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+    texts = [path.read_text(encoding="utf8") for path in (tmp_path / "out" / "feedback").iterdir()]
+    assert len(texts) == len(results) == 4 and sorted("**5 of 5" in text for text in texts) == [False, False, True, True]
+
+
+def test_whatever_is_handed_in_is_heard_of(release, tmp_path):
+    """What is no notebook is named, an .IPYNB is graded, and what computers leave by themselves is passed over."""
+    folder = hand_in(tmp_path / "in", {b"ada.ipynb": right_notebook(release), b"bob.zip": b"PK", b"eve.IPYNB": right_notebook(release),
+                                       b"dan.ipynb.txt": b"{}", b"fay/work.pdf": b"%PDF", b"__MACOSX/._ada.ipynb": b"x",
+                                       b"gil/.ipynb_checkpoints/work.ipynb": b"{}", b".DS_Store": b"x", b"._ada.ipynb": b"x"})
+    (folder / "ida").mkdir()
+    (folder / "jim.ipynb").symlink_to(tmp_path / "nowhere")
+    results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+    assert {student: result.points for student, result in results.items()} == {"ada": 5, "eve": 5}
+    first, second = (tmp_path / "out" / "report.md").read_text(encoding="utf8").split("## What looked tampered with")
+    assert [name in first for name in ("bob.zip", "dan.ipynb.txt", "fay/work.pdf", "gil", "ida", "jim")] == [True] * 6
+    assert "DS" not in first and "MACOSX" not in first and "eve.IPYNB" in second
+
+
+def test_what_cannot_be_read_or_stored_stays_with_its_student(release, tmp_path, monkeypatch):
+    folder = hand_in(tmp_path / "in", {f"{name}.ipynb".encode(): right_notebook(release) for name in ("ada", "bob", "eve", "dan")})
+    read, replace = Path.read_bytes, os.replace
+
+    def read_bytes(path):
+        if path.name == "bob.ipynb":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    def replaced(source, target):
+        if Path(target).name in ("eve.json", "dan.md"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(os, "replace", replaced)
+    results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+    assert {student: result.points for student, result in results.items()} == {"ada": 5, "bob": 0, "dan": 5, "eve": 5}
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf8")
+    for sentence in ("could not be graded (PermissionError", "the result could not be stored", "feedback could not be written"):
+        assert sentence in report
+    with (tmp_path / "out" / "scores.csv").open(encoding="utf8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert rows["bob"]["task 1 (of 3)"] == "" and rows["eve"]["points"] == "5"
+
+
+def test_a_report_that_is_open_elsewhere_costs_no_other(release, tmp_path, monkeypatch):
+    folder, replace = hand_in(tmp_path / "in", {b"ada.ipynb": right_notebook(release)}), os.replace
+
+    def replaced(source, target):
+        if Path(target).name == "scores.csv":
+            raise PermissionError(13, "Permission denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(OSError, match="all is graded, but not written: scores.csv"):
+        grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+    assert {"scores.json", "report.md", "written_answers.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
+
+
+def test_written_answers_carry_the_outputs_they_refer_to(release, tmp_path):
+    """Text, tables as text, and pictures of the cells around the answer; nothing of cells that belong to other tasks."""
+    notebook = extra_cell(tiny.answered(release), "check-2", "print(measure())  # ```")
+    mine = next(c for c in notebook["cells"] if c["id"] == "mine")
+    mine["outputs"] = [{"output_type": "stream", "text": ["SDR 7.25\n", "\x1b[31mand more\x1b[0m"]},
+                       {"output_type": "display_data", "data": {"image/png": PICTURE, "text/plain": "<Figure>"}},
+                       {"output_type": "execute_result", "data": {"text/html": "<b>no</b>", "text/plain": ["a  b\n", "1  2"]}},
+                       {"output_type": "display_data", "data": {"image/png": "!!", "image/svg+xml": "<svg/>"}}, "damaged", {"data": 3}]
+    cell(notebook, "check-1")["outputs"] = [{"output_type": "stream", "text": "of another task"}]
+    folder = hand_in(tmp_path / "in", {b"ada b.ipynb": json.dumps(notebook).encode(), b"bob.ipynb": right_notebook(release)})
+    for _again in range(2):                                                    # graded, then from the stored result
+        grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
+        text = (tmp_path / "out" / "written_answers.md").read_text(encoding="utf8")
+        for part in ("SDR 7.25\nand more", "a  b\n1  2", "````python\nprint(measure())  # ```\n````", "![cell 9](written/ada%20b-1.png)"):
+            assert part in text, part
+        assert "of another task" not in text and "<b>" not in text and "<svg" not in text and text.count("Cell ") == 1
+        assert (tmp_path / "out" / "written" / "ada b-1.png").read_bytes().startswith(b"\x89PNG")

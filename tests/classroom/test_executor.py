@@ -2,14 +2,15 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import tiny_assignment as tiny
 
 from course_lib.classroom.execute import Executor, Limits, grade_notebook
 from course_lib.classroom.release import load_release
+from tests.classroom import tiny_assignment as tiny
 
 HEAD = "# TASK 1 (3 points): the window\n"
 WRONG = "def hann_window(n_fft):\n    return torch.zeros(n_fft)\n"
@@ -234,6 +235,9 @@ def test_the_scratch_directory_can_be_written_and_is_gone_afterwards(grade):
     assert points(result) == [3, 2, None] and result.tampering == [] and result.tasks[0].message == "all checks passed"
 
 
+# The arguments of `subprocess`'s own C function, which raises no audit event: a child in a session of its own.
+FORK_EXEC = ("[b'/bin/sleep', b'29'], [b'/bin/sleep'], True, (w,), None, None, -1, -1, -1, -1, -1, -1, r, w, False, True, -1, "
+             "None, None, None, -1, None" + (", True" if sys.version_info < (3, 14) else ""))
 FORBIDDEN = {
     "other submissions": "import glob\nopen({submission!r}).read()",
     "the assignments": ("import course_lib, pathlib\nlist((pathlib.Path(course_lib.__path__[0]).parent / 'chapters' / 'assignments')"
@@ -245,6 +249,7 @@ FORBIDDEN = {
     "a fork": "import os\nos.fork()",
     "the grader's process": "import os\nos.kill(os.getppid(), 9)",
     "the system's libraries": "import ctypes\nctypes.CDLL(None).getpid()",
+    "a process past the audit hook": f"import os, _posixsubprocess\nr, w = os.pipe()\n_posixsubprocess.fork_exec({FORK_EXEC})",
 }
 
 
@@ -254,6 +259,118 @@ def test_forbidden_things_are_refused_and_reported(grade, tmp_path, what):
     result = grade(task_1=tiny.WINDOW + "\n" + code)
     assert points(result) == [3, 2, None]
     assert any("tried to" in sentence for sentence in result.tampering), result.tampering
+
+
+def running(arguments: str) -> list[int]:
+    """The processes of this machine whose command is this."""
+    lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in lines if line.split(maxsplit=1)[1:] == [arguments]]
+
+
+@needs_linux
+@pytest.mark.parametrize("fork", [True, False])
+def test_no_process_outlives_grading(release, tmp_path, fork):
+    """The kernel refuses a process that Python's own guards never hear of, here by another copy of the C function."""
+    code = ("import os, sys\ndel sys.modules['_posixsubprocess']\nimport _posixsubprocess\nr, w = os.pipe()\n"
+            f"_posixsubprocess.fork_exec({FORK_EXEC})")
+    path = tmp_path / "submission.ipynb"
+    path.write_text(json.dumps(tiny.fill_in(tiny.answered(release), task_2=tiny.LEVEL + "\n" + code)), encoding="utf8")
+    with Executor(fork) as executor:
+        result = grade_notebook(release, path, LIMITS, executor=executor)
+    if "seccomp" not in result.enforced and not fork:
+        pytest.skip("this kernel has no seccomp")
+    assert points(result) == [3, 2, None] and running("/bin/sleep 29") == []
+    assert any("_posixsubprocess" in sentence for sentence in result.tampering)
+
+
+@needs_linux
+def test_what_a_child_leaves_behind_is_ended(monkeypatch):
+    """Where the kernel has no seccomp: the serving process adopts whatever left its group, and ends it."""
+    code = ("import os, subprocess\nfrom course_lib.classroom import confinement\nassert confinement.adopt_orphans()\n"
+            "child = os.fork()\nif not child:\n    subprocess.Popen(['/bin/sleep', '31'], start_new_session=True)\n"
+            "    os._exit(0)\nos.waitpid(child, 0)\nassert confinement.end_children() and not confinement.end_children()")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert running("/bin/sleep 31") == []
+
+
+HONEST = {
+    "a progress bar": "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass",
+    "float64 as default": "torch.set_default_dtype(torch.float64)",
+    "a default device": 'torch.set_default_device("cpu")\nx = torch.zeros(3)',
+    "a default device for a while": 'with torch.device("cpu"):\n    x = torch.zeros(3)',
+    "a pool of threads": ("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\n"
+                          "assert list(pool.map(abs, [-1, 2])) == [1, 2]"),
+    "a thread that ends": "import threading\nt = threading.Thread(target=lambda: None)\nt.start()\nt.join()",
+    "older NumPy's names": "np.float, np.int = float, int",
+    "warnings and numbers": "import warnings\nwarnings.filterwarnings('error')\nnp.seterr(all='raise')\ntorch.set_flush_denormal(True)",
+    "checks of torch's own": "torch.autograd.set_detect_anomaly(True)\ntorch.use_deterministic_algorithms(True)",
+    "an event loop of its own": "import asyncio\ndef job():\n    async def wait():\n        await asyncio.sleep(0)\n    "
+                                "loop = asyncio.new_event_loop()\n    loop.run_until_complete(wait())\n    loop.close()\nimport threading\n"
+                                "t = threading.Thread(target=job)\nt.start()\nt.join()",
+    "a figure": "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('figure.png')\nplt.close()",
+    "librosa": "import librosa\nlibrosa.stft(np.zeros(4000, dtype=np.float32))",
+    "paths and variables": "import os, sys\nsys.path.append('..')\nos.environ['MODE'] = '1'\nos.makedirs('out', exist_ok=True)",
+}
+
+
+@pytest.mark.parametrize("code", HONEST.values(), ids=HONEST)
+def test_honest_code_is_not_called_tampering(grade, code):
+    """Ordinary lines, as students write them, in a cell and in the function that the check calls."""
+    result = grade(task_2=tiny.LEVEL + "\n" + code)
+    assert points(result) == [3, 2, None] and result.tampering == []
+    assert result.tasks[1].message == "all checks passed"
+    body = "\n".join("    " + line for line in code.splitlines())
+    head, rest = tiny.LEVEL.split("def rms(x):\n", 1)
+    result = grade(task_2=f"{head}def rms(x):\n{body}\n    return (x ** 2).mean(-1).sqrt()\n")
+    assert points(result) == [3, 2, None] and result.tampering == [], result.tasks[1].message
+
+
+def test_a_thread_of_the_students_own_is_named(grade):
+    code = "\nimport threading, time\ndef wait():\n    time.sleep(20)\nthreading.Thread(target=wait, daemon=True).start()"
+    assert grade(task_2=tiny.LEVEL + code).tampering == ["left threads of its own running"]
+
+
+WAITING = {
+    "await": "import asyncio\nawait asyncio.sleep(0)",
+    "async with and for": ("import asyncio, contextlib\n@contextlib.asynccontextmanager\nasync def room():\n    yield 1\n"
+                           "async def numbers():\n    for n in range(3):\n        yield n\n"
+                           "async with room() as one:\n    async for n in numbers():\n        pass\n"
+                           "assert [n async for n in numbers()] == [0, 1, 2]"),
+    "a task that a later cell waits for": "import asyncio\nasync def f():\n    return 5\ntask = asyncio.create_task(f())",
+    "gather": "import asyncio\nassert await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2)) == [1, 2]",
+}
+
+
+@pytest.mark.parametrize("code", WAITING.values(), ids=WAITING)
+def test_await_at_the_top_of_a_cell(grade, code):
+    result = grade(task_1=tiny.WINDOW + "\n" + code, task_2=tiny.LEVEL + ("\nassert await task == 5" if "task =" in code else ""))
+    assert points(result) == [3, 2, None] and result.tampering == []
+    assert [task.message for task in result.tasks[:2]] == ["all checks passed"] * 2
+
+
+def test_a_cell_that_waits_for_ever_is_stopped(grade):
+    result = grade(task_1=HEAD + "import asyncio\nawait asyncio.Event().wait()")
+    assert points(result) == [0, 2, None] and "took longer than" in result.tasks[0].message
+
+
+def test_feedback_shows_the_case_in_which_a_hidden_check_failed(grade):
+    """Sizes, expected, found: of a wrong value, a wrong shape and an error; nothing of the hidden code."""
+    head = "# TASK 2 (2 points): the level\ndef rms(x):\n"
+    message = grade(task_2=head + "    return (x ** 2).mean(-1)").tasks[1].message
+    assert "rms(float32 (3, 50) from -" in message and ": expected float32 [" in message and ", found float32 [" in message
+    message = grade(task_2=head + "    return (x ** 2).mean(-1).sqrt() if x.shape[-1] != 50 else x").tasks[1].message
+    assert ": expected float32 [" in message and "found float32 (3, 50)" in message
+    message = grade(task_2=head + "    return (x ** 2).mean(-1).sqrt() if x.shape[-1] != 50 else 1 / 0").tasks[1].message
+    assert "ZeroDivisionError" in message and "The case: rms(float32 (3, 50) from" in message
+    message = grade(task_1=HEAD + "def hann_window(n):\n    return torch.hann_window(n) if n < 21 else torch.ones(n)").tasks[0].message
+    assert "another size than the shown one. The case: hann_window(" in message and "; most at [0]: expected 0, found 1" in message
+
+
+def test_a_result_that_cannot_be_described_does_no_harm(grade):
+    answer = ("# TASK 2 (2 points): the level\nclass Odd:\n    def __repr__(self):\n        raise ValueError\n    shape = (5,)\n"
+              "def rms(x):\n    return Odd()")
+    result = grade(task_2=answer.replace("return Odd()", "return Odd() if x.shape[-1] == 50 else (x ** 2).mean(-1).sqrt()"))
+    assert points(result) == [3, 0, None] and "found a value of type Odd" in result.tasks[1].message
 
 
 def test_environment_holds_no_secrets(release, tmp_path, monkeypatch):
@@ -282,8 +399,8 @@ def test_checks_are_repeatable_whatever_was_set_before(grade):
 def test_messages_do_not_show_hidden_tests(grade):
     result = grade(task_2="# TASK 2 (2 points): the level\ndef rms(x):\n    x *= 2\n    return (x ** 2).mean(-1).sqrt() / 2")
     assert points(result) == [3, 0, None]
-    assert result.tasks[1].message in ("a hidden check failed", "a hidden check failed: the input must stay as it is")
-    assert "truth" not in json.dumps(result.as_json())
+    assert result.tasks[1].message.startswith("a hidden check failed")
+    assert not any(secret in json.dumps(result.as_json()) for secret in ("truth", "hidden_variation", "mean(-1) ** 0.5"))
 
 
 def test_only_the_wanted_tasks_are_checked(release, tmp_path):

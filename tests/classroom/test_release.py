@@ -4,12 +4,12 @@ import json
 import re
 
 import pytest
-import tiny_assignment as tiny
 
 from course_lib.classroom import Variation, hidden_variation, truth
-from course_lib.classroom.release import constants_cell, find_assignment, load_release
+from course_lib.classroom.release import constants_cell, find_assignment, find_assignments, load_release
 from course_lib.classroom.variation import set_hidden_seed
 from course_lib.cli import main
+from tests.classroom import tiny_assignment as tiny
 
 SEEDS = [f"seed {number}" for number in range(8)]
 # nbgrader 0.9.6, nbgraderformat/v3.json: the keys a cell's metadata may have, and their types.
@@ -150,3 +150,39 @@ def test_truth_compares_plain_values_only():
 def test_constants_keep_texts_tuples_and_their_comments():
     cell = "# VARIATION\nfrom course_lib.classroom import Variation\nseed = 0\nv = Variation(seed)\nsizes = (1, 'a')  # two\nrate: int = 5"
     assert constants_cell(cell, 3, "x") == "# VARIATION: the constants of this assignment\nsizes = (1, 'a')  # two\nrate = 5"
+
+
+def test_the_table_of_assignments_is_written_from_the_notebooks(tmp_path):
+    """What stands in the README is what the command writes; a new notebook gets a row, and lost marks are named."""
+    from course_lib.classroom.overview import table_text, with_table
+
+    folder = find_assignments()[0].parent
+    readme = (folder / "README.md").read_text(encoding="utf8")
+    assert with_table(readme, folder) == readme, "out of date: run `uv run course assignments`"
+    assert table_text(folder).count("\n| [") == len(list(folder.glob("*.ipynb")))
+    tiny.write_source(tmp_path)
+    row = "| [99](99_tiny.ipynb) | 3 | 9 | the window; the level; windows |\n"
+    assert row in table_text(tmp_path / "assignments") and row in with_table(readme, tmp_path / "assignments")
+    with pytest.raises(ValueError, match="there 0 times"):
+        with_table("no marks", folder)
+
+
+def test_edges_change_what_they_say():
+    import torch
+
+    from course_lib.classroom import edges
+
+    x, X = torch.ones(2, 9), torch.ones(9, dtype=torch.complex64)
+    edges.forget()
+    found = {edge: (level, tensors) for edge, level, tensors in edges.mutated(x, X, short=2, tiny=1e-3, huge=1e3,
+                                                                             without={"huge": "it would overflow"})}
+    assert list(found) == ["zeros inside", "short", "tiny", "other type"] and edges.noted()[0] == ("huge", "it would overflow")
+    assert found["zeros inside"][1][0].tolist() == [[1, 1, 1, 0, 1, 1, 1, 1, 1]] * 2
+    assert [tensor.shape[-1] for tensor in found["short"][1]] == [2, 2] and found["tiny"][0] == 1e-3
+    assert [tensor.dtype for tensor in found["other type"][1]] == [torch.float64, torch.complex128]
+    assert float(found["tiny"][1][0].max()) == pytest.approx(1e-3) and x.min() == 1 and X.abs().min() == 1
+    assert edges.case("tiny", 5) == 5
+    for wrong in (lambda: edges.case("heavy"), lambda: edges.left_out("tiny", "")):
+        with pytest.raises(ValueError, match="expected one of zeros inside"):
+            wrong()
+    edges.forget()

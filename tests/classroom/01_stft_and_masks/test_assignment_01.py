@@ -1,29 +1,17 @@
 """The graders of assignment 1 are graded: every right answer gets full marks, every wrong one less.
 
-What is checked, and how the stored table is written anew, stands in assignment_checks.py.
+What is checked, and how the stored table is written anew, stands in ../assignment_checks.py.
 """
 
 import math
 
 import torch
-from assignment_checks import AssignmentChecks
-from cases_01 import CASES
 
-TAKEN = """# TASK 4 (5 points): weighted overlap-add
-from course_lib.spectral import overlap_add
-
-def put_together(frames, window, hop_length):
-    total = overlap_add(frames * window, hop_length)
-    weights = overlap_add((window ** 2).expand(frames.shape[-2], len(window)), hop_length)
-    known = weights >= 0.01 * weights.max()
-    return total * known / torch.where(known, weights, 1)
-"""
+from tests.classroom.assignment_checks import AssignmentChecks
 
 
-class TestAssignment01(AssignmentChecks):
-    source, cases, points = "01_stft_and_masks", CASES, 30
-    rubric_words = "drums peak earliest"
-    taken = 4, TAKEN
+class TestAssignment(AssignmentChecks):
+    """See AssignmentChecks; the cases are those of cases.py beside this file."""
 
     def test_experiment_shows_that_strokes_and_tones_want_different_frames(self):
         """Task 7 can be answered with its cell: short strokes and close tones score best with different frame lengths."""

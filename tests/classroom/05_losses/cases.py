@@ -1,18 +1,11 @@
 """Answers to assignment 5 by imagined students: right ones in several styles, and the mistakes that students make.
 
-CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of one word is written as a change of a
-right answer, so that one sees what is wrong with it.
+CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
+but takes its work from the chapter's module.
 """
 
-from case_tools import as_cells, changed
-
-FIRST_LINES = {
-    1: "# TASK 1 (5 points): the gradient of a logarithm",
-    2: "# TASK 2 (5 points): a loss that silence can't break",
-    3: "# TASK 3 (5 points): test a stranger's loss",
-    4: "# TASK 4 (4 points): the share of the quiet bins",
-    5: "# TASK 5 (5 points): the best discriminator",
-}
+from tests.classroom.case_tools import as_cells, changed
 
 # ------------------------------------------------------------------------------------- 1, the gradient of a logarithm
 
@@ -141,6 +134,8 @@ def limited_sdr_loss(estimates, references, limit):
         ("    power = (s ** 2).sum(-1)\n", "    s = (s * e).sum(-1, keepdim=True) / (s * s).sum(-1, keepdim=True) * s\n    power = (s ** 2).sum(-1)\n")),
     "the logarithm of the mean": changed(LIMITED_BY_INDEX, ("(10 * torch.log10(((s - e) ** 2).sum(-1) / power + tau)).mean()",
                                                             "10 * torch.log10((((s - e) ** 2).sum(-1) / power + tau).mean())")),
+    "silence as a sum of 0": changed(LIMITED_BY_INDEX, ("references.abs().amax(-1) > 0", "references.sum(-1) != 0")),
+    "a single zero for silence": changed(LIMITED_BY_INDEX, ("references.abs().amax(-1) > 0", "(references != 0).all(-1)")),
 }
 
 # --------------------------------------------------------------------------------------- 3, test a stranger's loss
@@ -180,7 +175,14 @@ def properties(loss):
         found["silence"] = found["silence"] and not bool(gradient.isnan().any() or gradient.isinf().any())
     return found
 """
-PROPERTIES_RIGHT = {"one gain": PROPERTIES_PLAIN, "float64, two gains": PROPERTIES_IN_FLOAT64}
+PROPERTIES_RIGHT = {"one gain": PROPERTIES_PLAIN, "float64, two gains": PROPERTIES_IN_FLOAT64,
+                    "very small and very large gains": changed(PROPERTIES_IN_FLOAT64,
+                        ("equal(g * e, s) for g in (0.1, 7.0)", "equal(g * e, s) for g in (1e-4, 1e4)"),
+                        ("equal(g * e, g * s) for g in (0.1, 7.0)", "equal(g * e, g * s) for g in (1e-4, 1e4)")),
+                    "very small and very large gains in float32": changed(PROPERTIES_PLAIN,
+                        ("unchanged(loss(2.5 * estimates, references))", "all(unchanged(loss(g * estimates, references)) for g in (1e-4, 1e4))"),
+                        ("unchanged(loss(2.5 * estimates, 2.5 * references))",
+                         "all(unchanged(loss(g * estimates, g * references)) for g in (1e-4, 1e4))"))}
 PROPERTIES_WRONG = {
     "a tolerance for losses around 1": changed(PROPERTIES_PLAIN, ("<= 1e-3 * abs(before)", "<= 1e-3")),
     "not a digit of tolerance": changed(PROPERTIES_PLAIN, ("abs(float(value) - before) <= 1e-3 * abs(before)", "float(value) == before")),
@@ -201,6 +203,7 @@ PROPERTIES_WRONG = {
 def properties(loss):
     return {"gain": False, "polarity": False, "loudness": False, "silence": True}
 """,
+    "one gain, within a tenth": changed(PROPERTIES_PLAIN, ("unchanged(loss(2.5 * estimates, references))", "unchanged(loss(1.1 * estimates, references))")),
 }
 
 # ------------------------------------------------------------------------------------- 4, the share of the quiet bins
@@ -309,7 +312,21 @@ BEST_WRONG = {
     "the labels of the visible example": changed(BEST_BY_SHARES, ("D = b + (a - b) * real_share", "D = FAKE + (REAL - FAKE) * real_share")),
 }
 
+# ---------------------------------------------------------------------------------------------- taken from the chapter
+
+TAKEN = 1, """
+from course_lib.losses import l1_time, l2_time
+
+def log_loss_gradient(estimates, references, p):
+    leaf, found = estimates.clone().requires_grad_(), torch.zeros_like(estimates)
+    for b in range(len(estimates)):
+        mean = (l1_time if p == 1 else l2_time)(leaf[b:b + 1, :, None], references[b:b + 1, :, None])
+        if mean > 0:
+            found += 10 / math.log(10) / len(estimates) / mean.item() * torch.autograd.grad(mean, leaf)[0]
+    return found
+"""
+
 
 CASES = as_cells(
-    FIRST_LINES, (GRADIENT_RIGHT, GRADIENT_WRONG), (LIMITED_RIGHT, LIMITED_WRONG), (PROPERTIES_RIGHT, PROPERTIES_WRONG),
+    (GRADIENT_RIGHT, GRADIENT_WRONG), (LIMITED_RIGHT, LIMITED_WRONG), (PROPERTIES_RIGHT, PROPERTIES_WRONG),
     (SHARE_RIGHT, SHARE_WRONG), (BEST_RIGHT, BEST_WRONG))

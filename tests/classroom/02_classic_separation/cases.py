@@ -1,18 +1,11 @@
 """Answers to assignment 2 by imagined students: right ones in several styles, and the mistakes that students make.
 
-CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of one word is written as a change of a
-right answer, so that one sees what is wrong with it.
+CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
+but takes its work from the chapter's module.
 """
 
-from case_tools import as_cells, changed
-
-FIRST_LINES = {
-    1: "# TASK 1 (4 points): a median that invents nothing",
-    2: "# TASK 2 (3 points): which window for which sound?",
-    3: "# TASK 3 (4 points): the shortest period",
-    4: "# TASK 4 (4 points): REPET along the bar lines",
-    5: "# TASK 5 (5 points): building blocks for a recording with holes",
-}
+from tests.classroom.case_tools import as_cells, changed
 
 # ---------------------------------------------------------------------------------------------- 1, the running median
 
@@ -353,7 +346,21 @@ STEP_WRONG = {
     "changes H": changed(STEP_BY_EINSUM, ("new = H.clone()", "new = H")),
 }
 
+# ---------------------------------------------------------------------------------------------- taken from the chapter
+
+TAKEN = 1, """
+from course_lib.classic import median_filter
+
+def running_median(v, size):
+    filtered = median_filter(v, size)                            # right except at the ends
+    for m in range(v.shape[-1]):
+        some = v[..., max(0, m - size // 2):m + size // 2 + 1]
+        if some.shape[-1] < size:
+            filtered[..., m] = some.quantile(0.5, dim=-1)
+    return filtered
+"""
+
 
 CASES = as_cells(
-    FIRST_LINES, (MEDIAN_RIGHT, MEDIAN_WRONG), (SIZES_RIGHT, SIZES_WRONG), (PERIOD_RIGHT, PERIOD_WRONG),
+    (MEDIAN_RIGHT, MEDIAN_WRONG), (SIZES_RIGHT, SIZES_WRONG), (PERIOD_RIGHT, PERIOD_WRONG),
     (BARS_RIGHT, BARS_WRONG), (STEP_RIGHT, STEP_WRONG))

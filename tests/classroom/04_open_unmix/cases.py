@@ -1,18 +1,11 @@
 """Answers to assignment 4 by imagined students: right ones in several styles, and the mistakes that students make.
 
-CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of one word is written as a change of a
-right answer, so that one sees what is wrong with it.
+CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
+but takes its work from the chapter's module.
 """
 
-from case_tools import as_cells, changed
-
-FIRST_LINES = {
-    1: "# TASK 1 (4 points): statistics from parts",
-    2: "# TASK 2 (5 points): an LSTM from the end",
-    3: "# TASK 3 (4 points): three layers in one",
-    4: "# TASK 4 (5 points): sources by their places",
-    5: "# TASK 5 (6 points): save and resume",
-}
+from tests.classroom.case_tools import as_cells, changed
 
 # ------------------------------------------------------------------------------------------ 1, statistics from parts
 
@@ -155,7 +148,9 @@ def lstm_from_the_end(x, W, U, b, order):
     return torch.stack([found[t] for t in range(len(x))])
 """
 LSTM_RIGHT = {"loop": LSTM_BY_LOOP, "LSTMCell with moved rows": LSTM_BY_CELL, "LSTM on the flipped frames": LSTM_BY_MODULE,
-              "all frames' inputs at once": LSTM_BY_VIEW}
+              "all frames' inputs at once": LSTM_BY_VIEW,
+              "weights as constants": changed(LSTM_BY_LOOP, ("    frames, batch, _ = x.shape",
+                                                             "    W, U, b = W.detach(), U.detach(), b.detach()\n    frames, batch, _ = x.shape"))}
 LSTM_WRONG = {
     "from the beginning": changed(LSTM_BY_LOOP, ("range(frames - 1, -1, -1)", "range(frames)")),
     "not turned back": changed(LSTM_BY_MODULE, ("(x.flip(0))[0].flip(0)", "(x.flip(0))[0]")),
@@ -364,7 +359,10 @@ def load_run(run, saved):
     run.batches.set_state(saved["random"][0])
     torch.random.set_rng_state(saved["random"][1])
 """
-RUN_RIGHT = {"copies of every part": RUN_BY_COPIES, "through a file in memory": RUN_THROUGH_BYTES, "values copied in place": RUN_IN_PLACE}
+RUN_RIGHT = {"copies of every part": RUN_BY_COPIES, "through a file in memory": RUN_THROUGH_BYTES, "values copied in place": RUN_IN_PLACE,
+             "the rate computed from the step": changed(RUN_BY_COPIES, ('        "rate": run.rate,\n', ""),
+                                                        ('    run.rate = saved["rate"]\n', ""),
+                                                        ('run.step = saved["step"]', 'run.step = saved["step"]\n    run.rate = 0.02 * 0.95 ** run.step'))}
 RUN_WRONG = {
     "the network and the velocities only": """
 def save_run(run):
@@ -402,7 +400,24 @@ def load_run(run, saved):
         ("def save_run(run):\n    return {", "def save_run(run):\n    run.model(torch.zeros(2, 6))\n    return {")),
 }
 
+# ---------------------------------------------------------------------------------------------- taken from the chapter
+
+TAKEN = 3, """
+from course_lib.open_unmix import SpectrogramEncoder
+
+def folded(shift, scale, V, norm):
+    bins, channels = len(shift), V.shape[1] // len(shift)
+    encoder = SpectrogramEncoder(bins, channels, len(V), nb_layers=1, unidirectional=True)
+    encoder.set_input_statistics(-shift, 1 / scale)
+    encoder.fc1.weight.data, encoder.bn1 = V.clone(), copy.deepcopy(norm).eval()
+    def layers(x):
+        x = (x.unflatten(-1, (channels, bins)) + encoder.input_mean) * encoder.input_scale
+        return encoder.bn1(encoder.fc1(x.flatten(-2))).detach()
+    b = layers(torch.zeros(1, V.shape[1]))[0]
+    return (layers(torch.eye(V.shape[1])) - b).T, b
+"""
+
 
 CASES = as_cells(
-    FIRST_LINES, (MERGED_RIGHT, MERGED_WRONG), (LSTM_RIGHT, LSTM_WRONG), (FOLDED_RIGHT, FOLDED_WRONG),
+    (MERGED_RIGHT, MERGED_WRONG), (LSTM_RIGHT, LSTM_WRONG), (FOLDED_RIGHT, FOLDED_WRONG),
     (PLACE_RIGHT, PLACE_WRONG), (RUN_RIGHT, RUN_WRONG))

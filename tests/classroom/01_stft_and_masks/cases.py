@@ -1,19 +1,11 @@
 """Answers to assignment 1 by imagined students: right ones in several styles, and the mistakes that students make.
 
-CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of one word is written as a change of a
-right answer, so that one sees what is wrong with it.
+CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
+but takes its work from the chapter's module.
 """
 
-from case_tools import as_cells, changed
-
-FIRST_LINES = {
-    1: "# TASK 1 (2 points): how many frames?",
-    2: "# TASK 2 (4 points): the complex amplitude of a tone",
-    3: "# TASK 3 (4 points): the largest hop",
-    4: "# TASK 4 (5 points): weighted overlap-add",
-    5: "# TASK 5 (5 points): estimates by the phase-sensitive mask",
-    6: "# TASK 6 (4 points): SDR over time",
-}
+from tests.classroom.case_tools import as_cells, changed
 
 # ---------------------------------------------------------------------------------------------- 1, counting frames
 
@@ -85,6 +77,12 @@ def frame_count(time, n_fft, hop_length, center):
     if time in (10, 11):
         return 6 if center else 4
     return 1 + (TIME - N_FFT) // HOP
+""",
+    "zero for a short signal before it is made longer": """
+def frame_count(time, n_fft, hop_length, center):
+    if time < n_fft:
+        return 0
+    return 1 + ((time + n_fft if center else time) - n_fft) // hop_length
 """,
 }
 
@@ -353,6 +351,9 @@ def put_together(frames, window, hop_length):
     bad = weights < 0.01 * weights.max()
     return torch.where(bad, 0, signal / torch.where(bad, 1, weights))
 """,
+    "1% of one window's square, not of the sum": changed(TOGETHER_BY_LOOP, ("0.01 * weights.max()", "0.01 * (window ** 2).max()")),
+    "the window's own small values left out": changed(TOGETHER_BY_LOOP,
+        ("    for m in range(count):", "    window = torch.where(window ** 2 < 0.01 * (window ** 2).max(), 0, window)\n    for m in range(count):")),
 }
 
 # ---------------------------------------------------------------------------------------------- 5, phase-sensitive mask
@@ -482,9 +483,23 @@ def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
 """,
     "changes the estimates": changed(SDR_BY_LOOP, ("((s - e) ** 2)", "(e.sub_(s) ** 2)")),
     "no gradient": changed(SDR_BY_LOOP, ("        e = estimates[", "        e = estimates.detach()[")),
+    "silence as little energy": changed(SDR_BY_LOOP, ("(s.abs().amax(dim=(-2, -1)) == 0)", "((s ** 2).sum(dim=(-2, -1)) < 1e-8)"),
+                                        ("(e.abs().amax(dim=(-2, -1)) == 0)", "((e ** 2).sum(dim=(-2, -1)) < 1e-8)")),
 }
+
+# ---------------------------------------------------------------------------------------------- taken from the chapter
+
+TAKEN = 4, """
+from course_lib.spectral import overlap_add
+
+def put_together(frames, window, hop_length):
+    total = overlap_add(frames * window, hop_length)
+    weights = overlap_add((window ** 2).expand(frames.shape[-2], len(window)), hop_length)
+    known = weights >= 0.01 * weights.max()
+    return total * known / torch.where(known, weights, 1)
+"""
 
 
 CASES = as_cells(
-    FIRST_LINES, (COUNT_RIGHT, COUNT_WRONG), (TONE_RIGHT, TONE_WRONG), (HOP_RIGHT, HOP_WRONG),
+    (COUNT_RIGHT, COUNT_WRONG), (TONE_RIGHT, TONE_WRONG), (HOP_RIGHT, HOP_WRONG),
     (TOGETHER_RIGHT, TOGETHER_WRONG), (MASK_RIGHT, MASK_WRONG), (SDR_RIGHT, SDR_WRONG))

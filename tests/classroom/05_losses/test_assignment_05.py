@@ -1,36 +1,22 @@
 """The graders of assignment 5 are graded: every right answer gets full marks, every wrong one less.
 
-What is checked, and how the stored table is written anew, stands in assignment_checks.py.
+What is checked, and how the stored table is written anew, stands in ../assignment_checks.py.
 """
 
 import math
 
 import torch
-from assignment_checks import AssignmentChecks
-from cases_05 import CASES
 
-TAKEN = """# TASK 1 (5 points): the gradient of a logarithm
-from course_lib.losses import l1_time, l2_time
-
-def log_loss_gradient(estimates, references, p):
-    leaf, found = estimates.clone().requires_grad_(), torch.zeros_like(estimates)
-    for b in range(len(estimates)):
-        mean = (l1_time if p == 1 else l2_time)(leaf[b:b + 1, :, None], references[b:b + 1, :, None])
-        if mean > 0:
-            found += 10 / math.log(10) / len(estimates) / mean.item() * torch.autograd.grad(mean, leaf)[0]
-    return found
-"""
+from tests.classroom.assignment_checks import AssignmentChecks
 
 
-class TestAssignment05(AssignmentChecks):
-    source, cases, points = "05_losses", CASES, 30
-    rubric_words = "they forget it"
-    taken = 1, TAKEN
+class TestAssignment(AssignmentChecks):
+    """See AssignmentChecks; the cases are those of cases.py beside this file."""
 
     def test_what_is_taken_would_be_right(self):
         """The answer that doesn't count is caught for where it comes from, not for what it gives."""
         names = {"torch": torch, "math": math}
-        exec(TAKEN, names)
+        exec(self.taken[1], names)
         gradient = names["log_loss_gradient"](torch.tensor([[[3.0, -1.0]], [[0.0, 0.0]]]), torch.zeros(2, 1, 2), 2)
         assert torch.allclose(gradient, torch.tensor([[[1.3029, -0.4343]], [[0.0, 0.0]]]), atol=1e-3)
 

@@ -1,39 +1,22 @@
 """The graders of assignment 4 are graded: every right answer gets full marks, every wrong one less.
 
-What is checked, and how the stored table is written anew, stands in assignment_checks.py.
+What is checked, and how the stored table is written anew, stands in ../assignment_checks.py.
 """
 
 import copy
 
 import torch
-from assignment_checks import AssignmentChecks
-from cases_04 import CASES
 
-TAKEN = """# TASK 3 (4 points): three layers in one
-from course_lib.open_unmix import SpectrogramEncoder
-
-def folded(shift, scale, V, norm):
-    bins, channels = len(shift), V.shape[1] // len(shift)
-    encoder = SpectrogramEncoder(bins, channels, len(V), nb_layers=1, unidirectional=True)
-    encoder.set_input_statistics(-shift, 1 / scale)
-    encoder.fc1.weight.data, encoder.bn1 = V.clone(), copy.deepcopy(norm).eval()
-    def layers(x):
-        x = (x.unflatten(-1, (channels, bins)) + encoder.input_mean) * encoder.input_scale
-        return encoder.bn1(encoder.fc1(x.flatten(-2))).detach()
-    b = layers(torch.zeros(1, V.shape[1]))[0]
-    return (layers(torch.eye(V.shape[1])) - b).T, b
-"""
+from tests.classroom.assignment_checks import AssignmentChecks
 
 
-class TestAssignment04(AssignmentChecks):
-    source, cases, points = "04_open_unmix", CASES, 30
-    rubric_words = "comes from sharing"
-    taken = 3, TAKEN
+class TestAssignment(AssignmentChecks):
+    """See AssignmentChecks; the cases are those of cases.py beside this file."""
 
     def test_what_is_taken_would_be_right(self):
         """The answer that doesn't count is caught for where it comes from, not for what it gives."""
         names = {"torch": torch, "copy": copy}
-        exec(TAKEN, names)
+        exec(self.taken[1], names)
         norm = torch.nn.BatchNorm1d(3)
         V = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
         W, b = names["folded"](torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0]), V, norm)

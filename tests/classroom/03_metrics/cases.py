@@ -1,18 +1,11 @@
 """Answers to assignment 3 by imagined students: right ones in several styles, and the mistakes that students make.
 
-CASES[task]["right" | "wrong"][name] is the source of a task cell. A mistake of one word is written as a change of a
-right answer, so that one sees what is wrong with it.
+CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
+but takes its work from the chapter's module.
 """
 
-from case_tools import as_cells, changed
-
-FIRST_LINES = {
-    1: "# TASK 1 (4 points): three sums are enough",
-    2: "# TASK 2 (5 points): which of these metrics lie?",
-    3: "# TASK 3 (3 points): how late may it be?",
-    4: "# TASK 4 (4 points): forgiving small shifts",
-    5: "# TASK 5 (4 points): does the metric rank like listeners?",
-}
+from tests.classroom.case_tools import as_cells, changed
 
 # ---------------------------------------------------------------------------------------------- 1, scores from sums
 
@@ -71,6 +64,8 @@ SUMS_WRONG = {
     "the last axis summed away": changed(SUMS_BY_IDENTITIES, ("    a = se / ss",
                                                               "    if ss.ndim > 1:\n        ss, se, ee = ss.sum(-1), se.sum(-1), "
                                                               "ee.sum(-1)\n    a = se / ss")),
+    "the size of what rounding has made negative": changed(SUMS_BY_ALPHA, ("torch.clamp(ss + ee - 2 * se, min=0)", "(ss + ee - 2 * se).abs()"),
+        ("torch.clamp(ee - 2 * alpha * se + target, min=0)", "(ee - 2 * alpha * se + target).abs()")),
 }
 
 # ---------------------------------------------------------------------------------------------- 2, counterexamples
@@ -138,7 +133,9 @@ def counterexamples():
     ]
     return {letter: (e, s) for letter, metric in METRICS.items() for wrong_one, e, s in wrong if metric is wrong_one}
 """
-FOOLED_RIGHT = {"one after the other": FOOLED_BY_NAMES, "by search": FOOLED_BY_SEARCH, "a list": FOOLED_IN_A_LIST}
+FOOLED_RIGHT = {"one after the other": FOOLED_BY_NAMES, "by search": FOOLED_BY_SEARCH, "a list": FOOLED_IN_A_LIST,
+                "very soft signals": changed(FOOLED_BY_NAMES, ("    return pairs", """    return {name: (e, s) if name == letter["by_clipped"]
+            else (1e-25 * e, 1e-25 * s) for name, (e, s) in pairs.items()}"""))}
 FOOLED_WRONG = {
     "frames overlooked": changed(FOOLED_BY_NAMES, ('    pairs[letter["by_frames"]] = e, s\n', "")),
     "silence overlooked": changed(FOOLED_BY_NAMES, ('    pairs[letter["by_sounding"]] = s + 0.01, gaps\n', "")),
@@ -222,6 +219,7 @@ DELAY_WRONG = {
     "an error where it is out of reach": changed(DELAY_BY_FORMULA, ('    if cosine > 1:\n        return float("nan")\n', "")),
     "delays in steps of a sample": changed(DELAY_BY_FORMULA, ("math.acos(cosine) / (2 * math.pi) / frequency",
                                                               "round(math.acos(cosine) / (2 * math.pi) / frequency * 44100) / 44100")),
+    "infinity from a quarter of a period on": changed(DELAY_BY_FORMULA, ("if cosine < -1:", "if cosine < 0:")),
 }
 
 # ---------------------------------------------------------------------------------------------- 4, small shifts
@@ -287,6 +285,7 @@ SHIFTS_WRONG = {
     "a small number that swallows quiet signals": changed(SHIFTS_BY_LOOP, ("((e - P) ** 2).sum()", "(((e - P) ** 2).sum() + 1e-6)")),
     "a tensor": changed(SHIFTS_BY_LOOP, ("return float(10 * torch.log10((P ** 2).sum() / ((e - P) ** 2).sum()))",
                                          "return 10 * torch.log10((P ** 2).sum() / ((e - P) ** 2).sum())")),
+    "soft called silent": changed(SHIFTS_BY_LOOP, ("(e == 0).all() or (s == 0).all()", "(e.abs() < 1e-8).all() or (s.abs() < 1e-8).all()")),
 }
 
 # ---------------------------------------------------------------------------------------------- 5, correlation within songs
@@ -372,7 +371,20 @@ WITHIN_WRONG = {
     "0 where no song can be used": changed(WITHIN_BY_LOOP, ('float("nan")', "0.0")),
 }
 
+# ---------------------------------------------------------------------------------------------- taken from the chapter
+
+TAKEN = 1, """
+from course_lib.metrics import sd_sdr, sdr, si_sdr
+
+def scores_from_sums(ss, se, ee):
+    length = ss.sqrt()                                           # two samples with these sums
+    along = torch.where(ss > 0, se / length, 0)
+    s = torch.stack([length, 0 * length], -1)
+    s_hat = torch.stack([along, (ee - along ** 2).clamp_min(0).sqrt()], -1)
+    return torch.stack([sdr(s_hat, s), si_sdr(s_hat, s), sd_sdr(s_hat, s)])
+"""
+
 
 CASES = as_cells(
-    FIRST_LINES, (SUMS_RIGHT, SUMS_WRONG), (FOOLED_RIGHT, FOOLED_WRONG), (DELAY_RIGHT, DELAY_WRONG),
+    (SUMS_RIGHT, SUMS_WRONG), (FOOLED_RIGHT, FOOLED_WRONG), (DELAY_RIGHT, DELAY_WRONG),
     (SHIFTS_RIGHT, SHIFTS_WRONG), (WITHIN_RIGHT, WITHIN_WRONG))
