@@ -11,6 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from .audio import check_audio, check_tensors
 from .spectral import apply_mask, fft_frequencies, istft, stft
 
 # %% ../chapters/02_classic_separation.ipynb #ef6a2591
@@ -21,6 +22,7 @@ def median_filter(S: Tensor, size: int, dim: int = -1) -> Tensor:
     bins of a spectrogram. Returns S's shape. ValueError for an even size, complex or empty S.
     Equal to scipy.ndimage.median_filter, mode "reflect". Source: FitzGerald 2010; section 2.2.
     """
+    check_tensors(S=S)
     if size < 1 or size % 2 == 0:
         raise ValueError(f"size is {size}; a window needs a middle: take an odd number of values")
     if S.is_complex() or S.numel() == 0 or S.ndim == 0:
@@ -43,6 +45,7 @@ def soft_mask(S: Tensor, rival: Tensor, power: float = 2.0, split_silence: bool 
     split_silence: where both are zero, give 0.5 instead of 0. Returns values in [0, 1]. ValueError
     for shapes that differ or a power that isn't positive. Source: FitzGerald 2010; section 2.3.
     """
+    check_tensors(S=S, rival=rival)
     if S.shape != rival.shape or not power > 0:
         raise ValueError(f"S {tuple(S.shape)}, rival {tuple(rival.shape)}, power {power}: expected "
                          "equal shapes, power > 0")
@@ -67,6 +70,7 @@ def hpss(S: Tensor, kernel: int | tuple[int, int] = 31, power: float = 2.0,
     ValueError for wrong sizes. Source: FitzGerald 2010; Driedger, Mueller and Disch 2014; section
     2.3.
     """
+    check_tensors(S=S)
     kernels = (kernel, kernel) if isinstance(kernel, int) else kernel
     margins = (margin, margin) if isinstance(margin, (int, float)) else margin
     if S.ndim < 2 or min(margins) < 1:
@@ -271,6 +275,7 @@ def nmf(V: Tensor, components: int, divergence: str = "kl", iterations: int = 10
 
 
 def _check_nonnegative(V: Tensor, components: int, iterations: int) -> None:
+    check_tensors(V=V)
     fits = not V.is_complex() and V.ndim == 2 and V.numel() > 0
     if not fits or not torch.isfinite(V).all() or V.min() < 0:
         raise ValueError(f"V is {V.dtype} {tuple(V.shape)}; expected finite values >= 0 of shape "
@@ -478,6 +483,7 @@ def separate_unsupervised(mixture: Tensor, rate: float, method: str = "evidence"
     nmf_clusters only. Returns (4, channels, time); the estimates sum to the mixture. ValueError for
     unknown methods and other shapes. Source: chapter 2, section 2.11.
     """
+    check_audio(mixture=mixture)
     if method not in METHODS:
         raise ValueError(f'method is "{method}"; expected one of {", ".join(METHODS)}')
     if mixture.ndim != 2 or mixture.shape[0] not in (1, 2) or mixture.shape[1] < 1:

@@ -6,7 +6,7 @@ __all__ = ['snr', 'sdr', 'si_sdr', 'sd_sdr', 'improvement', 'utterance_sdr', 'ch
            'conjugate_gradients', 'projection_filters', 'BSSEval', 'bss_eval', 'sdr_after_filter', 'distortion_anchor',
            'interference_anchor']
 
-# %% ../chapters/03_metrics.ipynb #4c69d6df
+# %% ../chapters/03_metrics.ipynb #dfcda552
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,43 +18,59 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from .audio import check_audio
 from .spectral import istft, stft
 
 # %% ../chapters/03_metrics.ipynb #091255c4
-def _check_pair(estimates: Tensor, references: Tensor, axes: Sequence[str] = ("time",), batch: bool = True) -> None:
-    """ValueError unless both are finite floats of one shape with those axes, others before them only for a batch."""
+def _check_pair(estimates: Tensor, references: Tensor, axes: Sequence[str] = ("time",),
+                batch: bool = True) -> None:
+    """ValueError unless both are finite float tensors of one shape with those axes.
+
+    batch: whether other axes may stand before them.
+    """
+    check_audio(estimates=estimates, references=references)
     wanted = ", ".join([*(["..."] if batch else []), *axes])
-    ndim_fits = references.ndim >= len(axes) if batch else references.ndim == len(axes)
-    if estimates.shape != references.shape or not ndim_fits or not references.numel():
-        raise ValueError(f"estimates {tuple(estimates.shape)} and references {tuple(references.shape)}: expected two "
-                         f"equal shapes ({wanted}) with at least one sample")
+    fits = references.ndim >= len(axes) if batch else references.ndim == len(axes)
+    if estimates.shape != references.shape or not fits or not references.numel():
+        raise ValueError(f"estimates {tuple(estimates.shape)} and references "
+                         f"{tuple(references.shape)}: expected two equal shapes ({wanted}) "
+                         "with at least one sample")
     for name, x in (("estimates", estimates), ("references", references)):
-        if not x.is_floating_point():
-            raise ValueError(f"{name} is {x.dtype}; expected floats (16-bit integers: divide by 32768)")
         if not torch.linalg.vector_norm(x.detach(), math.inf).isfinite():
             raise ValueError(f"{name} holds NaN or infinity; no score of it means anything: "
                              "find out where it comes from")
 
-
-def _decibels(signal: Tensor, noise: Tensor, defined: Tensor) -> Tensor:
-    """10 log10(signal / noise) where `defined`, else NaN; noise of zero gives infinity."""
-    return torch.where(defined, 10 * torch.log10(signal / noise), torch.nan)
-
 # %% ../chapters/03_metrics.ipynb #cafdd514
+def _in_64_bits(*signals: Tensor) -> list[Tensor]:
+    """The signals in 64 bits (32 on MPS, which has no others)."""
+    return [x.float() if x.device.type == "mps" else x.double() for x in signals]
+
+
+def _decibels(signal: Tensor, noise: Tensor, defined: Tensor, like: Tensor) -> Tensor:
+    """10 log10(signal / noise) where `defined`, else NaN (and no gradient); noise of 0: infinity.
+
+    Returns the type of `like`, but 32 bits for half precision.
+    """
+    signal, noise = (torch.where(defined, energy, 1.0) for energy in (signal, noise))
+    level = torch.where(defined, 10 * torch.log10(signal / noise), torch.nan)
+    return level.to(torch.promote_types(like.dtype, torch.float32))
+
+# %% ../chapters/03_metrics.ipynb #f997cc54
 def snr(estimates: Tensor, references: Tensor) -> Tensor:
     """Signal-to-noise ratio in dB over the last axis (eq. 3.1).
 
     estimates, references: (..., time), floats of one shape. Returns (...): infinity for a perfect
-    estimate, 0 for a silent one, NaN where the reference is silent. ValueError for other shapes,
-    integers, NaN. Source: chapter 3, section 3.1.
+    estimate, 0 for a silent one, NaN where the reference is silent; float64 for float64, else
+    float32. ValueError for other shapes, NumPy arrays, integers, NaN. Source: section 3.1.
     """
     _check_pair(estimates, references)
-    signal, noise = (references ** 2).sum(-1), ((references - estimates) ** 2).sum(-1)
-    return _decibels(signal, noise, signal > 0)
+    s, s_hat = _in_64_bits(references, estimates)
+    signal, noise = (s ** 2).sum(-1), ((s - s_hat) ** 2).sum(-1)
+    return _decibels(signal, noise, signal > 0, estimates)
 
-# %% ../chapters/03_metrics.ipynb #edfa4806
+# %% ../chapters/03_metrics.ipynb #95cf38ba
 def sdr(estimates: Tensor, references: Tensor) -> Tensor:
-    """Signal-to-distortion ratio in dB over the last axis: (3.1), with the estimate's error as the noise.
+    """Signal-to-distortion ratio in dB over the last axis: (3.1), its noise the estimate's error.
 
     Shapes, NaN and errors as in `snr`, whose value it has. For both channels of a stereo source
     together use `utterance_sdr`, or flatten channel and time. Source: Mitsufuji et al. 2022;
@@ -64,95 +80,109 @@ def sdr(estimates: Tensor, references: Tensor) -> Tensor:
 
 # %% ../chapters/03_metrics.ipynb #ed1bbfa8
 def _gain(estimates: Tensor, references: Tensor) -> Tensor:
-    """The factor on each reference that comes nearest to its estimate: (..., 1), eq. 3.2."""
-    return (estimates * references).sum(-1, keepdim=True) / (references ** 2).sum(-1, keepdim=True)
+    """The factor on each reference that comes nearest to its estimate: (..., 1), eq. 3.2.
+
+    In 64 bits. Of a silent reference: 0.
+    """
+    s_hat, s = _in_64_bits(estimates, references)
+    energy = (s ** 2).sum(-1, keepdim=True)
+    return (s_hat * s).sum(-1, keepdim=True) / torch.where(energy > 0, energy, 1.0)
 
 
 def si_sdr(estimates: Tensor, references: Tensor) -> Tensor:
     """Scale-invariant SDR in dB over the last axis (eq. 3.2).
 
-    Any factor on the estimate, also a negative one, is forgiven. estimates, references: (..., time),
-    floats of one shape. Returns (...); NaN where either is silent. The mean is not removed: do it
-    before where a constant offset should not count. ValueError as in `snr`. Source: Le Roux et al. 2019; chapter 3, section 3.3.
+    Any factor on the estimate, also a negative one, is forgiven. estimates, references: (...,
+    time), floats of one shape. Returns (...); NaN where either is silent. The mean is not removed:
+    do it before where a constant offset should not count. Types and ValueError as in `snr`.
+    Source: Le Roux et al. 2019; chapter 3, section 3.3.
     """
     _check_pair(estimates, references)
-    target = _gain(estimates, references) * references
-    signal, noise = (target ** 2).sum(-1), ((target - estimates) ** 2).sum(-1)
-    heard = ((references ** 2).sum(-1) > 0) & ((estimates ** 2).sum(-1) > 0)
-    return _decibels(signal, noise, heard)
+    s, s_hat = _in_64_bits(references, estimates)
+    target = _gain(s_hat, s) * s
+    signal, noise = (target ** 2).sum(-1), ((target - s_hat) ** 2).sum(-1)
+    heard = ((s ** 2).sum(-1) > 0) & ((s_hat ** 2).sum(-1) > 0)
+    return _decibels(signal, noise, heard, estimates)
 
 # %% ../chapters/03_metrics.ipynb #ce950a81
 def sd_sdr(estimates: Tensor, references: Tensor) -> Tensor:
-    """Scale-dependent SDR in dB over the last axis (eq. 3.3): like `si_sdr`, but a wrong level counts as error.
+    """Scale-dependent SDR in dB over the last axis (eq. 3.3): the whole error, against alpha s.
 
-    estimates, references: (..., time), floats of one shape. Returns (...); NaN where the reference is
-    silent, minus infinity for a silent estimate. ValueError as in `snr`. Source: Le Roux et al.
-    2019; chapter 3, section 3.3.
+    estimates, references: (..., time), floats of one shape. Returns (...); NaN where the reference
+    is silent, minus infinity for a silent estimate. A too loud estimate can score above its SNR.
+    Types and ValueError as in `snr`. Source: Le Roux et al. 2019; chapter 3, section 3.3.
     """
     _check_pair(estimates, references)
-    target = _gain(estimates, references) * references
-    signal, noise = (target ** 2).sum(-1), ((references - estimates) ** 2).sum(-1)
-    return _decibels(signal, noise, (references ** 2).sum(-1) > 0)
+    s, s_hat = _in_64_bits(references, estimates)
+    target = _gain(s_hat, s) * s
+    signal, noise = (target ** 2).sum(-1), ((s - s_hat) ** 2).sum(-1)
+    return _decibels(signal, noise, (s ** 2).sum(-1) > 0, estimates)
 
 # %% ../chapters/03_metrics.ipynb #f0f0670f
 def improvement(metric: Callable[[Tensor, Tensor], Tensor], estimates: Tensor, references: Tensor,
                 mixture: Tensor) -> Tensor:
     """How far the estimates score above the mixture itself, in dB (eq. 3.5): SDRi, SI-SDRi, ...
 
-    metric: function of (estimates, references) such as `si_sdr`. estimates, references: (..., source,
-    channel, time). mixture: (..., channel, time), or any shape that broadcasts to the references'.
-    Returns what the metric returns. ValueError where the mixture doesn't fit. Source: Le Roux et
-    al. 2019; chapter 3, section 3.5.
+    metric: function of (estimates, references) such as `si_sdr`. estimates, references: (...,
+    source, channel, time). mixture: (..., channel, time), or any shape that broadcasts to the
+    references'. Returns what the metric returns. ValueError where the mixture doesn't fit. Source:
+    Le Roux et al. 2019; chapter 3, section 3.5.
     """
+    check_audio(estimates=estimates, references=references, mixture=mixture)
     fitting = mixture.unsqueeze(-3) if mixture.ndim == references.ndim - 1 >= 2 else mixture
     try:
         fitting = fitting.expand_as(references)
     except RuntimeError:
-        raise ValueError(f"mixture {tuple(mixture.shape)} doesn't fit references {tuple(references.shape)}: expected "
-                         "(..., channel, time) for references (..., source, channel, time)") from None
+        raise ValueError(f"mixture {tuple(mixture.shape)} doesn't fit references "
+                         f"{tuple(references.shape)}: expected (..., channel, time) for "
+                         "references (..., source, channel, time)") from None
     return metric(estimates, references) - metric(fitting, references)
 
 # %% ../chapters/03_metrics.ipynb #2cdd6cac
 def utterance_sdr(estimates: Tensor, references: Tensor, eps: float = 1e-7) -> Tensor:
-    """SDR in dB of whole signals, all channels together (eq. 3.6), as the MDX and SDX challenges rank by.
+    """SDR in dB of whole signals, all channels together (eq. 3.6): the MDX challenge's rule.
 
-    estimates, references: (..., channel, time), floats of one shape. eps: added to both energies, so
-    that every value is finite: a silent reference gives 0 dB for silence and far less for anything
-    else. Returns (...). ValueError as in `snr`. Source: Mitsufuji et al. 2022; Fabbro et al. 2024;
-    chapter 3, section 3.6.
+    estimates, references: (..., channel, time), floats of one shape. eps: added to both energies,
+    so that every value is finite: a silent reference gives 0 dB for silence and far less for
+    anything else. Returns (...). Types and ValueError as in `snr`. Source: Mitsufuji et al. 2022;
+    Fabbro et al. 2024; chapter 3, section 3.6.
     """
     _check_pair(estimates, references, ("channel", "time"))
-    signal, noise = (references ** 2).sum((-2, -1)), ((references - estimates) ** 2).sum((-2, -1))
-    return 10 * torch.log10((signal + eps) / (noise + eps))
+    s, s_hat = _in_64_bits(references, estimates)
+    signal, noise = (s ** 2).sum((-2, -1)), ((s - s_hat) ** 2).sum((-2, -1))
+    return _decibels(signal + eps, noise + eps, signal >= 0, estimates)
 
 # %% ../chapters/03_metrics.ipynb #3573004c
-def chunk_sdr(estimates: Tensor, references: Tensor, rate: float, seconds: float = 1.0, eps: float = 1e-7) -> Tensor:
+def chunk_sdr(estimates: Tensor, references: Tensor, rate: float, seconds: float = 1.0,
+              eps: float = 1e-7) -> Tensor:
     """SDR in dB of each whole chunk of `seconds`, all channels together (eq. 3.6 on chunks).
 
-    estimates, references: (..., channel, time), floats of one shape. rate: Hz. Returns (..., chunk),
-    NaN where that chunk of the reference is silent. Its median over chunks is often called cSDR.
-    (museval drops a chunk for all sources where one is silent: see `bss_eval`.) ValueError as in
-    `snr`, and for a signal shorter than one chunk. Source: chapter 3, section 3.6.
+    estimates, references: (..., channel, time), floats of one shape. rate: Hz. Returns (...,
+    chunk), NaN where that chunk of the reference is silent. Its median over chunks is often called
+    cSDR. (museval drops a chunk for all sources where one is silent: see `bss_eval`.) Types and
+    ValueError as in `snr`, and for a signal shorter than one chunk. Source: section 3.6.
     """
     length = round(rate * seconds)
     _check_pair(estimates, references, ("channel", "time"))
     if not 1 <= length <= references.shape[-1]:
-        raise ValueError(f"a chunk of {seconds} s at {rate} Hz has {length} samples; the signals have "
-                         f"{references.shape[-1]}: choose seconds so that at least one chunk fits")
-    chunks = [x.unfold(-1, length, length).movedim(-2, -3) for x in (estimates, references)]
-    scores = utterance_sdr(*chunks, eps)                             # (..., chunk, channel, time) -> (..., chunk)
-    return torch.where((chunks[1] ** 2).sum((-2, -1)) > 0, scores, torch.nan)
+        raise ValueError(f"a chunk of {seconds} s at {rate} Hz has {length} samples; the signals "
+                         f"have {references.shape[-1]}: choose seconds so that one chunk fits")
+    estimates, references = (x.unfold(-1, length, length).movedim(-2, -3)
+                             for x in (estimates, references))   # (..., chunk, channel, time)
+    scores = utterance_sdr(estimates, references, eps)           # (..., chunk)
+    return torch.where((references != 0).any(-1).any(-1), scores, torch.nan)
 
 # %% ../chapters/03_metrics.ipynb #fe063c54
 def median_over_frames(scores: Tensor) -> Tensor:
-    """The median over the last axis without NaN, the mean of the middle two for an even count; NaN where all are NaN.
+    """The median over the last axis without NaN, the mean of the middle two for an even count.
 
-    scores: (..., frame), for example (source, frame). Returns (...). Source: Stoeter, Liutkus and
-    Ito 2018; chapter 3, section 3.6.
+    scores: (..., frame), for example (source, frame). Returns (...), NaN where all are NaN.
+    Source: Stoeter, Liutkus and Ito 2018; chapter 3, section 3.6.
     """
     if scores.ndim == 0 or scores.shape[-1] == 0:
-        raise ValueError(f"scores has shape {tuple(scores.shape)}; expected (..., frame) with at least one frame")
-    ordered = scores.sort(-1).values                                 # NaN comes last, infinities in their places
+        raise ValueError(f"scores has shape {tuple(scores.shape)}; expected (..., frame) with at "
+                         "least one frame")
+    ordered = scores.sort(-1).values              # NaN comes last, infinities in their places
     count = (~scores.isnan()).sum(-1, keepdim=True)
     low, high = (count - 1).clamp_min(0) // 2, (count // 2).clamp_max(scores.shape[-1] - 1)
     low, high = ordered.gather(-1, low)[..., 0], ordered.gather(-1, high)[..., 0]
@@ -162,8 +192,8 @@ def median_over_frames(scores: Tensor) -> Tensor:
 def median_over_tracks(scores: Tensor | Sequence[Tensor]) -> Tensor:
     """The median over tracks of their medians over frames: the number in tables of BSSEval v4.
 
-    scores: one (source, frame) a track, the frames' number may differ. (A tensor (track, source, frame)
-    will do.) Returns (source,); NaN is left out. Source: as in `median_over_frames`.
+    scores: one (source, frame) a track, the frames' number may differ. (A tensor (track, source,
+    frame) will do.) Returns (source,); NaN is left out. Source: as in `median_over_frames`.
     """
     if len(scores) == 0:
         raise ValueError("scores is empty; expected one tensor (source, frame) a track")
@@ -171,12 +201,12 @@ def median_over_tracks(scores: Tensor | Sequence[Tensor]) -> Tensor:
 
 # %% ../chapters/03_metrics.ipynb #c11a142d
 def lagged_products(x: Tensor, y: Tensor, lags: int) -> Tensor:
-    """r[k, i, j] = sum over n of x_i[n] y_j[n + k] for k = 0 .. lags - 1, by blocks of FFTs (eq. 3.10).
+    """r[k, i, j] = sum over n of x_i[n] y_j[n + k] for k = 0 .. lags - 1, by blocks (eq. 3.10).
 
-    x: (i, time), y: (j, time), floats. Returns float64 (lags, i, j). Source: chapter 3, section 3.8.
+    x: (i, time), y: (j, time), floats. Returns float64 (lags, i, j). Source: section 3.8.
     """
     n_fft = max(4096, 4 * 2 ** math.ceil(math.log2(lags)))
-    size = n_fft - lags + 1                                           # of a block, so that no lag wraps round
+    size = n_fft - lags + 1                       # of a block, so that no lag wraps round
     total = torch.zeros(len(x), len(y), n_fft // 2 + 1, dtype=torch.complex128, device=x.device)
     for start in range(0, x.shape[-1], size):
         X = torch.fft.rfft(x[:, start:start + size].double(), n=n_fft)
@@ -186,11 +216,11 @@ def lagged_products(x: Tensor, y: Tensor, lags: int) -> Tensor:
 
 # %% ../chapters/03_metrics.ipynb #1b6a2864
 def levinson(R: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Predictors of a symmetric positive block Toeplitz matrix T[a, b] = R[a - b], R[-k] = R[k]^T (eq. 3.11).
+    """Predictors of a symmetric positive block Toeplitz matrix T[a, b] = R[a - b] (eq. 3.11).
 
-    R: (..., taps, m, m). Returns f, b: (..., taps, m, m) with identity as first and last block, and
-    E_f, E_b: (..., m, m), such that T f = (E_f, 0, ...) and T b = (..., 0, E_b). Source: Whittle 1963;
-    chapter 3, section 3.8.
+    R: (..., taps, m, m); R[-k] is R[k]^T. Returns f, b: (..., taps, m, m) with identity as first
+    and last block, and E_f, E_b: (..., m, m), such that T f = (E_f, 0, ...) and
+    T b = (..., 0, E_b). Source: Whittle 1963; chapter 3, section 3.8.
     """
     *batch, taps, m, _ = R.shape
     row = R.flip(-3).movedim(-3, -2).reshape(*batch, m, taps * m)     # [R[taps-1] ... R[1] R[0]]
@@ -199,22 +229,29 @@ def levinson(R: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     b, E_f, E_b = f.clone(), R[..., 0, :, :], R[..., 0, :, :]
     for n in range(m, taps * m, m):                                   # n: rows solved so far
         delta = row[..., (taps - 1) * m - n:(taps - 1) * m] @ f[..., :n, :]
-        longer_f, longer_b = F.pad(f[..., :n, :], (0, 0, 0, m)), F.pad(b[..., :n, :], (0, 0, m, 0))
-        to_f, to_b = (torch.linalg.solve_ex(E, d)[0] for E, d in ((E_b, delta), (E_f, delta.mT)))
-        f[..., :n + m, :], b[..., :n + m, :] = longer_f - longer_b @ to_f, longer_b - longer_f @ to_b
+        longer_f = F.pad(f[..., :n, :], (0, 0, 0, m))
+        longer_b = F.pad(b[..., :n, :], (0, 0, m, 0))
+        to_f = torch.linalg.solve_ex(E_b, delta)[0]
+        to_b = torch.linalg.solve_ex(E_f, delta.mT)[0]
+        f[..., :n + m, :] = longer_f - longer_b @ to_f
+        b[..., :n + m, :] = longer_b - longer_f @ to_b
         E_f, E_b = E_f - delta.mT @ to_f, E_b - delta @ to_b
-    return f.unflatten(-2, (taps, m)), b.unflatten(-2, (taps, m)), E_f, E_b   # (..., taps * m, m) -> (..., tap, m, m)
+    f, b = (x.unflatten(-2, (taps, m)) for x in (f, b))   # (..., taps * m, m) -> (..., tap, m, m)
+    return f, b, E_f, E_b
 
-# %% ../chapters/03_metrics.ipynb #ec0603a1
+# %% ../chapters/03_metrics.ipynb #c353f502
 def _filtered(spectrum: Tensor, v: Tensor) -> Tensor:
-    """The first taps of v filtered by blocks: spectrum (..., taps + 1, m, m) of 2 * taps, v (..., taps, m, k)."""
+    """The first taps of v filtered by blocks.
+
+    spectrum: (..., taps + 1, m, m), of 2 * taps points. v: (..., taps, m, k), and the result.
+    """
     V = torch.fft.rfft(v, n=2 * v.shape[-3], dim=-3)
     return torch.fft.irfft(spectrum @ V, n=2 * v.shape[-3], dim=-3)[..., :v.shape[-3], :, :]
 
 
 def toeplitz_product(R: Tensor) -> Callable[[Tensor], Tensor]:
-    """v -> T v for the block Toeplitz matrix of `levinson`; v: (..., taps, m, k). Source: section 3.8."""
-    before = F.pad(R[..., 1:, :, :].flip(-3).mT, (0, 0, 0, 0, 1, 0))          # R[-taps + 1] ... R[-1]
+    """v -> T v for the block Toeplitz matrix of `levinson`; v: (..., taps, m, k). Section 3.8."""
+    before = F.pad(R[..., 1:, :, :].flip(-3).mT, (0, 0, 0, 0, 1, 0))   # R[-taps + 1] ... R[-1]
     spectrum = torch.fft.rfft(torch.cat([R, before], -3), dim=-3)
     return lambda v: _filtered(spectrum, v)
 
@@ -225,21 +262,23 @@ def toeplitz_inverse(R: Tensor) -> Callable[[Tensor], Tensor]:
     Source: Gohberg and Heinig 1974; chapter 3, section 3.8.
     """
     f, b, E_f, E_b = levinson(R)
-    b = F.pad(b, (0, 0, 0, 0, 1, 0))[..., :-1, :, :]                          # moved down by one tap
-    halves = [(torch.fft.rfft(z, n=2 * z.shape[-3], dim=-3), E.unsqueeze(-3)) for z, E in ((f, E_f), (b, E_b))]
+    b = F.pad(b, (0, 0, 0, 0, 1, 0))[..., :-1, :, :]                   # moved down by one tap
+    L_f, L_b = (torch.fft.rfft(z, n=2 * z.shape[-3], dim=-3) for z in (f, b))
 
-    def inverse(v):
-        first, second = (_filtered(Z, torch.linalg.solve_ex(E, _filtered(Z.mH, v))[0]) for Z, E in halves)
-        return first - second
-    return inverse
+    def half(L, E, v):
+        """L E^-1 L^T v, by the spectrum of L's first column."""
+        return _filtered(L, torch.linalg.solve_ex(E.unsqueeze(-3), _filtered(L.mH, v))[0])
+
+    return lambda v: half(L_f, E_f, v) - half(L_b, E_b, v)
 
 # %% ../chapters/03_metrics.ipynb #83bacbee
-def conjugate_gradients(product: Callable[[Tensor], Tensor], guess: Callable[[Tensor], Tensor], d: Tensor,
-                        steps: int = 50, tolerance: float = 1e-13) -> tuple[Tensor, Tensor]:
+def conjugate_gradients(product: Callable[[Tensor], Tensor], guess: Callable[[Tensor], Tensor],
+                        d: Tensor, steps: int = 50, tolerance: float = 1e-13,
+                        ) -> tuple[Tensor, Tensor]:
     """Solve T x = d for a symmetric positive T, each column of d on its own.
 
-    product: v -> T v. guess: v -> about T^-1 v. d: (..., taps, m, k). Returns x and the residual of
-    the worst column relative to d, (...). Source: Hestenes and Stiefel 1952; chapter 3, section 3.8.
+    product: v -> T v. guess: v -> about T^-1 v. d: (..., taps, m, k). Returns x and the residual
+    of the worst column relative to d, (...). Source: Hestenes and Stiefel 1952; section 3.8.
     """
     dot = lambda a, b: (a * b).sum((-3, -2), keepdim=True)
     over = lambda a, b: torch.where(b > 0, a / b, 0.0)
@@ -273,8 +312,9 @@ def projection_filters(R: Tensor, D: Tensor) -> Tensor:
     filters, residual = conjugate_gradients(toeplitz_product(R), toeplitz_inverse(safer), D)
     failed = ~(residual < 1e-9)
     if failed.any():
-        warnings.warn("the references leave a part of the spectrum (nearly) empty: ISR, SIR and SAR depend on "
-                      "rounding there. Round the references to 16 bits, or evaluate at a lower rate", stacklevel=3)
+        warnings.warn("the references leave a part of the spectrum (nearly) empty: ISR, SIR and "
+                      "SAR depend on rounding there. Round the references to 16 bits, or evaluate "
+                      "at a lower rate", stacklevel=3)
         safer[..., 0, :, :] += 1e-9 * torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
         regular, _ = conjugate_gradients(toeplitz_product(safer), toeplitz_inverse(safer), D)
         filters = torch.where(failed[..., None, None, None], regular, filters)
@@ -282,13 +322,13 @@ def projection_filters(R: Tensor, D: Tensor) -> Tensor:
 
 # %% ../chapters/03_metrics.ipynb #99aa735a
 def _energies(Z: Tensor, sources: int) -> Tensor:
-    """Energy of each source from its spectra, up to a factor: complex (source * channel, bin) -> (source,)."""
-    ends = Z[:, [0, -1]]
-    squares = lambda z: torch.linalg.vector_norm(torch.view_as_real(z).reshape(sources, -1), dim=-1) ** 2
-    return 2 * squares(Z) - squares(ends)
+    """Energy of each source, up to a factor: spectra (source * channel, bin) -> (source,)."""
+    norm = lambda z: torch.linalg.vector_norm(torch.view_as_real(z).reshape(sources, -1), dim=-1)
+    return 2 * norm(Z) ** 2 - norm(Z[:, [0, -1]]) ** 2
 
 
-def _frame_ratios(s: Tensor, s_hat: Tensor, C: Tensor, C_own: Tensor, sources: int, n_fft: int) -> Tensor:
+def _frame_ratios(s: Tensor, s_hat: Tensor, C: Tensor, C_own: Tensor, sources: int,
+                  n_fft: int) -> Tensor:
     """SDR, ISR, SIR and SAR of one frame (eq. 3.9): (4, source).
 
     s, s_hat: (source * channel, time). C: spectra of the filters from all references, (reference,
@@ -296,13 +336,13 @@ def _frame_ratios(s: Tensor, s_hat: Tensor, C: Tensor, C_own: Tensor, sources: i
     """
     s, s_hat = s.double(), s_hat.double()
     S, S_hat = torch.fft.rfft(s, n=n_fft), torch.fft.rfft(s_hat, n=n_fft)
-    S_own = S.unflatten(0, (sources, -1))           # (source * channel, bin) -> (source, channel, bin)
+    S_own = S.unflatten(0, (sources, -1))       # (source * channel, bin) -> (source, channel, bin)
     P_all, P_own = C[0] * S[0], C_own[0] * S_own[:, :1]
     for i in range(1, len(C)):
         P_all.addcmul_(C[i], S[i])
     for i in range(1, len(C_own)):
         P_own.addcmul_(C_own[i], S_own[:, i:i + 1])
-    P_own = P_own.flatten(0, 1)                     # (source, channel, bin) -> (source * channel, bin)
+    P_own = P_own.flatten(0, 1)                 # (source, channel, bin) -> (source * channel, bin)
     power = lambda x: torch.linalg.vector_norm(x.reshape(sources, -1), dim=-1) ** 2
     energy = lambda Z: _energies(Z, sources)
     ratios = [power(s) / power(s - s_hat), energy(S) / energy(P_own - S),
@@ -331,45 +371,71 @@ def _one_thread():
         torch.set_num_threads(before)
 
 # %% ../chapters/03_metrics.ipynb #d0f884a9
+def _filter_spectra(x: Tensor, y: Tensor, sources: int, taps: int,
+                    length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectra of the filters on all references and on a source's own, for `_frame_ratios`.
+
+    x, y: references and estimates (source * channel, time). length: of a frame. Also returns which
+    of SDR, ISR, SIR, SAR are defined for so many samples: (4,), booleans.
+    """
+    R, D = lagged_products(x, torch.cat([x, y]), taps).split(len(x), -1)
+    channels = len(x) // sources
+    own = [slice(j * channels, (j + 1) * channels) for j in range(sources)]
+    R_own, D_own = (torch.stack([Z[:, j, j] for j in own])      # (source, tap, channel, channel)
+                    for Z in (R, D))
+    enough = [columns * taps < x.shape[-1] + taps - 1 for columns in (channels, len(x))]
+    C_own = projection_filters(R_own, D_own) if enough[0] else torch.zeros_like(D_own)
+    C = projection_filters(R, D) if enough[1] else torch.zeros_like(D)  # (tap, ref., est.)
+    n_fft = 2 * next_fast_len((length + taps) // 2, real=True)    # a frame and its filter's end
+    spectra = (torch.fft.rfft(Z.contiguous(), n=n_fft)
+               for Z in (C.permute(1, 2, 0), C_own.permute(2, 0, 3, 1)))
+    return *spectra, torch.tensor([True, enough[0], enough[1], enough[1]], device=x.device)
+
+# %% ../chapters/03_metrics.ipynb #9e7bc9bb
+def _check_axes(sources: int, channels: int, time: int) -> None:
+    """ValueError where there are more channels or sources than samples (up to 8 are believed)."""
+    if max(sources, channels) > max(time, 8):
+        order = "time, source, channel" if sources > channels else "source, time, channel"
+        fix = "movedim(0, -1)" if sources > channels else "swapaxes(1, 2)"
+        raise ValueError(f"references and estimates ({sources}, {channels}, {time}) would be "
+                         f"{sources} sources of {channels} channels with {time} samples; expected "
+                         f"(source, channel, time). If the axes are ({order}), as in museval, "
+                         f"pass x.{fix} of both")
+
+# %% ../chapters/03_metrics.ipynb #308aa27d
 @_one_thread()
 @torch.no_grad()
-def bss_eval(references: Tensor, estimates: Tensor, rate: float, seconds: float = 1.0, taps: int = 512) -> BSSEval:
-    """SDR, ISR, SIR and SAR of BSSEval v4 (eq. 3.9), equal to museval's: NOTE the references come first.
+def bss_eval(references: Tensor, estimates: Tensor, rate: float, seconds: float = 1.0,
+             taps: int = 512) -> BSSEval:
+    """SDR, ISR, SIR and SAR of BSSEval v4 (eq. 3.9), equal to museval's: references come FIRST.
 
     references, estimates: (source, channel, time), floats of one shape. rate: Hz. seconds: of a
-    frame; frames don't overlap, a rest is dropped, a shorter signal is one frame. taps: length of the
-    forgiven filters, found once for the whole signal. No permutation is tried: estimate j belongs to
-    reference j. Returns four (source, frame) in float64, without gradient: NaN for a frame in which
-    any source or estimate is silent; ISR, SIR, SAR also where the signal is too short for the filters.
-    ValueError for other shapes, NaN, no samples. Source: Vincent et al. 2006; Stoeter et al. 2018;
-    chapter 3, sections 3.7 and 3.8.
+    frame; frames don't overlap, a rest is dropped, a shorter signal is one frame. taps: length of
+    the forgiven filters, found once for the whole signal. No permutation is tried: estimate j
+    belongs to reference j. Returns four (source, frame) in float64, without gradient: NaN for a
+    frame in which any source or estimate is silent; ISR, SIR, SAR also where the signal is too
+    short for the filters. ValueError for other shapes, for axes in museval's order, NaN, no
+    samples. Source: Vincent et al. 2006; Stoeter et al. 2018; chapter 3, sections 3.7 and 3.8.
     """
     _check_pair(estimates, references, ("source", "channel", "time"), batch=False)
+    _check_axes(*references.shape)
     sources, channels, time = references.shape
     length = min(round(rate * seconds), time)
     if length < 1 or taps < 1:
-        raise ValueError(f"rate {rate}, seconds {seconds}, taps {taps}: expected a frame and a filter of "
-                         "1 sample or more")
-    x, y = references.flatten(0, 1), estimates.flatten(0, 1)     # (source, channel, time) -> (source * channel, time)
-    R, D = lagged_products(x, torch.cat([x, y]), taps).split(len(x), -1)
-    own = [slice(j * channels, (j + 1) * channels) for j in range(sources)]
-    R_own, D_own = (torch.stack([Z[:, j, j] for j in own]) for Z in (R, D))          # (source, tap, channel, channel)
-    long_enough = [columns * taps < time + taps - 1 for columns in (channels, sources * channels)]
-    C_own = projection_filters(R_own, D_own) if long_enough[0] else torch.zeros_like(D_own)
-    C = projection_filters(R, D) if long_enough[1] else torch.zeros_like(D)          # (tap, reference, estimate)
-    n_fft = 2 * next_fast_len((length + taps) // 2, real=True)        # room for a frame and its filter's end; even
-    C, C_own = (torch.fft.rfft(Z.contiguous(), n=n_fft) for Z in (C.permute(1, 2, 0), C_own.permute(2, 0, 3, 1)))
-    frames = [_frame_ratios(x[:, start:start + length], y[:, start:start + length], C, C_own, sources, n_fft)
-              for start in range(0, time - length + 1, length)]
-    scores = torch.stack(frames, -1)                                  # (4, source, frame)
-    scores[1] = scores[1] if long_enough[0] else torch.nan
-    scores[2:] = scores[2:] if long_enough[1] else torch.nan
-    return BSSEval(*scores)
+        raise ValueError(f"rate {rate}, seconds {seconds}, taps {taps}: expected a frame and a "
+                         "filter of 1 sample or more")
+    x, y = (z.flatten(0, 1).double() for z in (references, estimates))   # (source * channel, time)
+    C, C_own, defined = _filter_spectra(x, y, sources, taps, length)
+    whole = time - time % length
+    frames = zip(x[:, :whole].split(length, -1), y[:, :whole].split(length, -1))
+    scores = torch.stack([_frame_ratios(s, s_hat, C, C_own, sources, 2 * C.shape[-1] - 2)
+                          for s, s_hat in frames], -1)             # (score, source, frame)
+    return BSSEval(*scores.where(defined.view(4, 1, 1), torch.nan))
 
 # %% ../chapters/03_metrics.ipynb #bff5a6a0
 @_one_thread()
 def sdr_after_filter(estimates: Tensor, references: Tensor, taps: int = 512) -> Tensor:
-    """SDR of BSSEval v3 in dB over the last axis (eq. 3.13): the best filter on the reference is forgiven.
+    """SDR of BSSEval v3 in dB over the last axis (eq. 3.13): the best filter is forgiven.
 
     estimates, references: (..., time), floats of one shape. taps: length of the filter; 1 gives
     `si_sdr`. Returns (...) in float64, exact up to about 100 dB; NaN where either is silent.
@@ -381,34 +447,38 @@ def sdr_after_filter(estimates: Tensor, references: Tensor, taps: int = 512) -> 
     s, s_hat = references.double(), estimates.double()
     n_fft = 2 * next_fast_len((s.shape[-1] + taps) // 2 + 1, real=True)
     S, S_hat = torch.fft.rfft(s, n=n_fft), torch.fft.rfft(s_hat, n=n_fft)
-    lags = lambda Z: torch.fft.irfft(Z, n=n_fft)[..., :taps, None, None]          # (..., tap, 1, 1)
+    lags = lambda Z: torch.fft.irfft(Z, n=n_fft)[..., :taps, None, None]   # (..., tap, 1, 1)
     D = lags(S.conj() * S_hat)
     explained = (projection_filters(lags(S.abs() ** 2), D) * D).sum((-3, -2, -1))
     total = (s_hat ** 2).sum(-1)
     heard = ((s ** 2).sum(-1) > 0) & (total > 0)
-    return _decibels(explained, (total - explained).clamp_min(0), heard)
+    return _decibels(explained, (total - explained).clamp_min(0), heard, s)
 
 # %% ../chapters/03_metrics.ipynb #d56f191f
 def distortion_anchor(target: Tensor, rate: float, generator: torch.Generator, top: float = 3500.0,
                       holes: float = 0.2) -> Tensor:
-    """The target as a bad separator would distort it: nothing above `top` hertz, a share of points removed.
+    """The target as a bad separator would distort it: no treble, and holes.
 
-    target: (..., time). generator: of the points. holes: their share, 0 to 1. Returns (..., time).
-    ValueError for a share outside 0..1. Source: Emiya et al. 2011; chapter 3, section 3.12.
+    target: (..., time). generator: of the holes. top: Hz, where the treble begins. holes: the
+    share of points of time and frequency set to zero, 0 to 1. Returns (..., time). ValueError for
+    a share outside 0..1. Source: Emiya et al. 2011; chapter 3, section 3.12.
     """
+    check_audio(target=target)
     if not 0 <= holes <= 1:
         raise ValueError(f"holes is {holes}; expected a share from 0 to 1")
-    S = stft(target)                                                    # (..., bin, frame)
+    S = stft(target)                                               # (..., bin, frame)
     kept = torch.rand(S.shape, generator=generator) >= holes
-    below = torch.linspace(0, rate / 2, S.shape[-2]) <= top             # (bin,)
+    below = torch.linspace(0, rate / 2, S.shape[-2]) <= top        # (bin,)
     return istft(S * (kept & below[:, None]).to(S.device), length=target.shape[-1])
 
 
 def interference_anchor(target: Tensor, others: Tensor) -> Tensor:
     """The target with the other sources added, at the target's own energy.
 
-    target, others: (..., channel, time), others the sum of all other sources. Returns the same shape.
-    Where the others are silent it is the target. Source: Emiya et al. 2011; chapter 3, section 3.12.
+    target, others: (..., channel, time), others the sum of all other sources. Returns the same
+    shape. Where the others are silent it is the target. Source: Emiya et al. 2011; section 3.12.
     """
-    size = lambda x: torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
-    return target + others * torch.where(size(others) > 0, size(target) / size(others), 0.0)
+    check_audio(target=target, others=others)
+    one, rest = (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+                 for x in _in_64_bits(target, others))
+    return target + others * torch.where(rest > 0, one / rest, 0.0).to(others.dtype)

@@ -2,22 +2,24 @@
 
 # %% auto #0
 __all__ = ['OFFICIAL', 'bandwidth_to_max_bin', 'input_statistics', 'SpectrogramEncoder', 'MaskHead', 'OpenUnmix',
-           'official_open_unmix', 'load_official', 'load_release', 'JointOpenUnmix', 'SpectrogramStep', 'prepare_input',
-           'wiener', 'separate', 'separation_scores']
+           'official_open_unmix', 'load_official', 'load_release', 'JointOpenUnmix', 'error_level', 'stft_sizes',
+           'SpectrogramStep', 'prepare_input', 'wiener', 'separate', 'separation_scores']
 
-# %% ../chapters/04_open_unmix.ipynb #d0f2edc0
+# %% ../chapters/04_open_unmix.ipynb #6f67cb29
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from .audio import check_audio
 from .data import STEMS, Track
-from .spectral import istft, stft
+from .spectral import istft, song_sdr, stft
 from .training.official import fetch_weights, load_strictly, read_tensors
+from .training.trained import with_facts
 
 # %% ../chapters/04_open_unmix.ipynb #cd28bdbf
 def bandwidth_to_max_bin(rate: float, n_fft: int, bandwidth: float) -> int:
-    """How many bins of an STFT lie at or below `bandwidth` hertz. rate: Hz. Source: section 4.3."""
+    """How many bins of an STFT lie at or below `bandwidth` hertz. rate: Hz. Section 4.3."""
     return int((torch.arange(n_fft // 2 + 1) * (rate / n_fft) <= bandwidth).sum())
 
 
@@ -26,41 +28,21 @@ def input_statistics(tracks: Sequence[Track], n_fft: int = 4096, hop_length: int
     """Mean and standard deviation of every bin's magnitude over the mixtures of songs (eq. 4.2).
 
     tracks: at least one, else ValueError; of any channel count (channels count as further frames).
-    seconds: only the first ones of each song. Returns two (n_fft/2 + 1,); the deviation is at least
-    1e-4 of its largest value, so that empty bins are not blown up. Source: Uhlich et al. 2017;
-    chapter 4, section 4.3.
+    seconds: only the first ones of each song. Returns two (n_fft/2 + 1,); the deviation is at
+    least 1e-4 of its largest value, so that empty bins are not blown up. Source: Uhlich et al.
+    2017; chapter 4, section 4.3.
     """
     if not tracks:
         raise ValueError("tracks is empty; expected at least one song to measure")
     total, squares, count = 0.0, 0.0, 0
     for track in tracks:
-        frames = track.frames if seconds is None else min(track.frames, round(seconds * track.rate))
-        x = stft(track.read("mixture", 0, frames), n_fft, hop_length).abs().double()
+        end = track.frames if seconds is None else min(track.frames, round(seconds * track.rate))
+        x = stft(track.read("mixture", 0, end), n_fft, hop_length).abs().double()
         total, squares = total + x.sum((0, 2)), squares + x.square().sum((0, 2))     # (bin,)
         count += x.shape[0] * x.shape[2]
     mean = total / count
     deviation = (squares / count - mean ** 2).clamp_min(0).sqrt()
     return mean.float(), deviation.clamp_min(1e-4 * float(deviation.max()) or 1.0).float()
-
-# %% ../chapters/04_open_unmix.ipynb #a1e599f1
-class _InputScaling:
-    """Shift and scale of each bin, for a module that has them as its own parameters (eq. 4.2)."""
-
-    def _build_scaling(self, bins: int) -> None:
-        self.input_mean = nn.Parameter(torch.zeros(bins))           # holds -mean, as openunmix does
-        self.input_scale = nn.Parameter(torch.ones(bins))           # holds 1 / deviation
-
-    def set_input_statistics(self, mean=None, deviation=None) -> None:
-        """Start from statistics of the input, (bins,) or more: x becomes (x - mean) / deviation."""
-        with torch.no_grad():
-            if mean is not None:
-                self.input_mean.copy_(-torch.as_tensor(mean)[:len(self.input_mean)])
-            if deviation is not None:
-                self.input_scale.copy_(1 / torch.as_tensor(deviation)[:len(self.input_scale)])
-
-    def scale_input(self, x: Tensor) -> Tensor:
-        """(..., bin) to the same shape, each bin with its own shift and scale."""
-        return (x + self.input_mean) * self.input_scale
 
 # %% ../chapters/04_open_unmix.ipynb #ecca6f5b
 def _check_spectrogram(x: Tensor, channels: int, bins: int) -> None:
@@ -69,12 +51,12 @@ def _check_spectrogram(x: Tensor, channels: int, bins: int) -> None:
                          f"bin, frame) with {channels} channels and at least {bins} bins")
 
 # %% ../chapters/04_open_unmix.ipynb #936bcfd9
-class SpectrogramEncoder(_InputScaling, nn.Module):
+class SpectrogramEncoder(nn.Module):
     """The first half of Open-Unmix: magnitudes to features that know what came before and after.
 
     Arguments and tensor names as `OpenUnmix`, and dropout: between LSTM layers. forward: (batch,
     channel, bin, frame) with at least `max_bin` bins to (frame, batch, 2 hidden_size). Source:
-    Uhlich et al. 2017; chapter 4, section 4.6.
+    Uhlich et al. 2017; chapter 4, sections 4.3 to 4.7.
     """
 
     def __init__(self, nb_bins: int, nb_channels: int, hidden_size: int, nb_layers: int,
@@ -88,8 +70,21 @@ class SpectrogramEncoder(_InputScaling, nn.Module):
         self.lstm = nn.LSTM(hidden_size, hidden_size if unidirectional else hidden_size // 2,
                             num_layers=nb_layers, bidirectional=not unidirectional,
                             dropout=dropout if nb_layers > 1 else 0.0)
-        self._build_scaling(self.nb_bins)
+        self.input_mean = nn.Parameter(torch.zeros(self.nb_bins))   # holds -mean, as openunmix
+        self.input_scale = nn.Parameter(torch.ones(self.nb_bins))   # holds 1 / deviation
         self.set_input_statistics(input_mean, input_scale)
+
+    def set_input_statistics(self, mean=None, deviation=None) -> None:
+        """Start from statistics, (bins,) or more: x becomes (x - mean) / deviation."""
+        with torch.no_grad():
+            if mean is not None:
+                self.input_mean.copy_(-torch.as_tensor(mean)[:self.nb_bins])
+            if deviation is not None:
+                self.input_scale.copy_(1 / torch.as_tensor(deviation)[:self.nb_bins])
+
+    def scale_input(self, x: Tensor) -> Tensor:
+        """(..., bin) to the same shape, each bin with its own shift and scale (eq. 4.2)."""
+        return (x + self.input_mean) * self.input_scale
 
     def encode(self, x: Tensor) -> Tensor:
         _check_spectrogram(x, self.nb_channels, self.nb_bins)
@@ -98,53 +93,52 @@ class SpectrogramEncoder(_InputScaling, nn.Module):
         x = self.scale_input(x).reshape(frames * batch, -1)        # (frame * batch, channel * bin)
         h = torch.tanh(self.bn1(self.fc1(x)))                      # eq. 4.4
         h = h.reshape(frames, batch, self.hidden_size)             # (frame, batch, hidden)
-        return torch.cat([h, self.lstm(h)[0]], dim=-1)           # (frame, batch, 2 hidden), eq. 4.6
+        return torch.cat([h, self.lstm(h)[0]], dim=-1)    # (frame, batch, 2 hidden), eq. 4.6
 
     forward = encode
 
 # %% ../chapters/04_open_unmix.ipynb #edf1b360
-class _HeadLayers:
-    """The layers of a mask head and what they compute, for a module that has them as its own."""
+def _add_head(module: nn.Module, nb_bins: int, nb_channels: int, hidden_size: int) -> None:
+    """Give a module the layers of a mask head, under the official names."""
+    module.fc2 = nn.Linear(2 * hidden_size, hidden_size, bias=False)
+    module.bn2 = nn.BatchNorm1d(hidden_size)
+    module.fc3 = nn.Linear(hidden_size, nb_bins * nb_channels, bias=False)
+    module.bn3 = nn.BatchNorm1d(nb_bins * nb_channels)
+    module.output_scale = nn.Parameter(torch.ones(nb_bins))
+    module.output_mean = nn.Parameter(torch.ones(nb_bins))
 
-    def _build_head(self, nb_bins: int, nb_channels: int, hidden_size: int) -> None:
-        self.fc2 = nn.Linear(2 * hidden_size, hidden_size, bias=False)
-        self.bn2 = nn.BatchNorm1d(hidden_size)
-        self.fc3 = nn.Linear(hidden_size, nb_bins * nb_channels, bias=False)
-        self.bn3 = nn.BatchNorm1d(nb_bins * nb_channels)
-        self.output_scale = nn.Parameter(torch.ones(nb_bins))
-        self.output_mean = nn.Parameter(torch.ones(nb_bins))
 
-    def mask(self, features: Tensor) -> Tensor:
-        """Features (frame, batch, 2 hidden) to a mask (batch, channel, bin, frame), eq. 4.7."""
-        frames, batch = features.shape[:2]
-        x = F.relu(self.bn2(self.fc2(features.flatten(0, 1))))     # (frame * batch, hidden)
-        x = self.bn3(self.fc3(x))                                  # (frame * batch, channel * bin)
-        x = x.reshape(frames, batch, -1, len(self.output_scale))   # (frame, batch, channel, bin)
-        return F.relu(x * self.output_scale + self.output_mean).permute(1, 2, 3, 0)
+def _mask(head: nn.Module, features: Tensor) -> Tensor:
+    """Features (frame, batch, 2 hidden) to a mask (batch, channel, bin, frame), eq. 4.7."""
+    frames, batch = features.shape[:2]
+    x = F.relu(head.bn2(head.fc2(features.flatten(0, 1))))         # (frame * batch, hidden)
+    x = head.bn3(head.fc3(x))                                      # (frame * batch, channel * bin)
+    x = x.reshape(frames, batch, -1, len(head.output_scale))       # (frame, batch, channel, bin)
+    return F.relu(x * head.output_scale + head.output_mean).permute(1, 2, 3, 0)
 
-# %% ../chapters/04_open_unmix.ipynb #3cbf9954
-class MaskHead(_HeadLayers, nn.Module):
+
+class MaskHead(nn.Module):
     """The second half of Open-Unmix: features to the mask of one source.
 
-    forward: (frame, batch, 2 hidden_size) to (batch, channel, bin, frame), >= 0. Source: chapter 4,
-    section 4.7.
+    forward: (frame, batch, 2 hidden_size) to (batch, channel, bin, frame), >= 0. Source: section
+    4.7.
     """
 
     def __init__(self, nb_bins: int, nb_channels: int, hidden_size: int):
         super().__init__()
-        self._build_head(nb_bins, nb_channels, hidden_size)
+        _add_head(self, nb_bins, nb_channels, hidden_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.mask(features)
+        return _mask(self, features)
 
-# %% ../chapters/04_open_unmix.ipynb #9a40e599
-class OpenUnmix(_HeadLayers, SpectrogramEncoder):
+# %% ../chapters/04_open_unmix.ipynb #14a99869
+class OpenUnmix(SpectrogramEncoder):
     """Magnitudes of a mixture to magnitudes of one source, by a learned mask (eq. 4.8).
 
     nb_bins: n_fft/2 + 1. nb_channels: of the audio. hidden_size: width, even. nb_layers: of the
-    LSTM. unidirectional: look back only. input_mean, input_scale: mean and deviation of each bin of
-    the songs to come (`input_statistics`). max_bin: how many bins the network looks at (None: all);
-    it gives all. forward: (batch, channel, bin, frame) to the same shape, >= 0.
+    LSTM. unidirectional: look back only. input_mean, input_scale: mean and deviation of each bin
+    of the songs to come (`input_statistics`). max_bin: how many bins the network looks at (None:
+    all); it gives all. forward: (batch, channel, bin, frame) to the same shape, >= 0.
 
     Arguments, defaults and tensor names are those of the `openunmix` package. ValueError for
     another shape. Source: Stöter, Uhlich, Liutkus and Mitsufuji 2019; chapter 4, section 4.8.
@@ -155,11 +149,11 @@ class OpenUnmix(_HeadLayers, SpectrogramEncoder):
                  input_scale=None, max_bin: int | None = None):
         super().__init__(nb_bins, nb_channels, hidden_size, nb_layers, unidirectional,
                          input_mean, input_scale, max_bin)
-        self._build_head(nb_bins, nb_channels, hidden_size)
+        _add_head(self, nb_bins, nb_channels, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         _check_spectrogram(x, self.nb_channels, self.nb_output_bins)
-        return self.mask(self.encode(x)) * x
+        return _mask(self, self.encode(x)) * x
 
 # %% ../chapters/04_open_unmix.ipynb #69897cbe
 OFFICIAL = {
@@ -169,7 +163,7 @@ OFFICIAL = {
     "umxse": dict(rate=16000, n_fft=1024, hop_length=512, nb_channels=1, hidden_size=256),
 }
 _SOURCES = {"umxse": ("speech", "noise")}                          # the others: STEMS
-_NOT_PARAMETERS = ("sample_rate", "stft.window", "transform.0.window")   # left in the files of 2019
+_NOT_PARAMETERS = ("sample_rate", "stft.window", "transform.0.window")   # in the files of 2019
 
 
 def official_open_unmix(release: str) -> OpenUnmix:
@@ -178,17 +172,19 @@ def official_open_unmix(release: str) -> OpenUnmix:
         raise ValueError(f"release is {release!r}; expected one of {', '.join(OFFICIAL)}")
     size = OFFICIAL[release]
     max_bin = bandwidth_to_max_bin(size["rate"], size["n_fft"], 16000)
-    return OpenUnmix(size["n_fft"] // 2 + 1, size["nb_channels"], size["hidden_size"],
-                     max_bin=max_bin).eval()
+    model = OpenUnmix(size["n_fft"] // 2 + 1, size["nb_channels"], size["hidden_size"],
+                      max_bin=max_bin)
+    facts = {name: size[name] for name in ("rate", "n_fft", "hop_length")}
+    return with_facts(model, **facts).eval()
 
 # %% ../chapters/04_open_unmix.ipynb #595e51aa
 def load_official(path: str | Path, release: str = "umxhq") -> OpenUnmix:
     """The network of one published file (.pth), in evaluation mode.
 
     release: which size the file has, a key of OFFICIAL. The file is read without running code and
-    strictly; only three tensors that old files carry along are left out. FileNotFoundError where it
-    is missing, ValueError where it is damaged or a tensor is missing, unknown or of another shape.
-    Source: the `openunmix` package 1.3; chapter 4, section 4.8.
+    strictly; only three tensors that old files carry along are left out. FileNotFoundError where
+    it is missing, ValueError where it is damaged or a tensor is missing, unknown or of another
+    shape. Source: the `openunmix` package 1.3; chapter 4, section 4.8.
     """
     model = official_open_unmix(release)
     load_strictly(model, read_tensors(path), Path(path).name, leave_out=_NOT_PARAMETERS)
@@ -247,19 +243,52 @@ class JointOpenUnmix(SpectrogramEncoder):
         return self.masks(x) * x.unsqueeze(1)
 
 # %% ../chapters/04_open_unmix.ipynb #04531f75
+def error_level(magnitudes: Tensor, S: Tensor, X: Tensor, floor: float = 1e-3) -> Tensor:
+    """The loss (4.9) in dB: mean over chunks and sources of the error's level against the mixture.
+
+    magnitudes, S: estimated magnitudes and true spectra, (batch, source, channel, bin, frame). X:
+    the mixture's spectrum, (batch, channel, bin, frame). floor: tau. Finite for silence. Source:
+    section 4.10; the floor: Wisdom et al. 2020.
+    """
+    phase = (X / X.abs().clamp_min(1e-8)).unsqueeze(1)         # (batch, 1, channel, bin, frame)
+    error = torch.view_as_real(magnitudes * phase - S).square().sum((2, 3, 4, 5))
+    mixture = torch.view_as_real(X).square().sum((1, 2, 3, 4)).clamp_min(1e-8)
+    ratio = error / mixture.unsqueeze(1)                       # (batch, source)
+    return (10 * torch.log10(ratio + floor)).mean()
+
+# %% ../chapters/04_open_unmix.ipynb #04974028
+def stft_sizes(model: nn.Module, n_fft: int | None = None,
+               hop_length: int | None = None) -> tuple[int, int]:
+    """(n_fft, hop_length) of the STFT that a model was made for, so that nobody has to type them.
+
+    n_fft follows from the bins that the model gives, hop_length from `model.facts`; where these
+    don't say, from the arguments, and else 4096 and a quarter of n_fft. ValueError where an
+    argument contradicts the model, whose masks would fall on other frequencies. Section 4.10.
+    """
+    model = getattr(model, "module", model)                        # beneath accelerate's wrapper
+    bins, facts = getattr(model, "nb_output_bins", None), getattr(model, "facts", None)
+    own = {"n_fft": 2 * (bins - 1) if bins else None,
+           "hop_length": facts.hop_length if facts else None}
+    for name, asked in (("n_fft", n_fft), ("hop_length", hop_length)):
+        if asked is not None and own[name] not in (None, asked):
+            raise ValueError(f"{name} is {asked}, but this {type(model).__name__} was made for "
+                             f"{own[name]}; leave the argument out")
+    n_fft = own["n_fft"] or n_fft or 4096
+    return n_fft, own["hop_length"] or hop_length or n_fft // 4
+
+
 class SpectrogramStep:
     """A training step for spectrogram models: the error's level against the mixture (eq. 4.9).
 
-    Called with (model, sources): sources (batch, source, channel, time); returns the loss in dB,
-    the mean over chunks and sources of 10 log10(|error|^2 / |mixture|^2 + floor), errors taken in
-    the complex plane with the mixture's phase. floor: what lies that far under the mixture counts
-    as solved. targets: for a model of some sources only, their names; the sources are then STEMS,
-    and their sum the mixture. Finite for silence. ValueError for other targets, and where the model
-    gives another shape than the targets have. Source: section 4.10; thresholds: Wisdom et al. 2020.
+    Called with (model, sources): sources (batch, source, channel, time); returns `error_level` in
+    dB. n_fft, hop_length: by default the model's. floor: what lies that far under the mixture
+    counts as solved. targets: for a model of some sources only, their names; the sources are then
+    STEMS, and their sum the mixture. ValueError for other targets, and where the model gives
+    another shape than the targets have. Source: section 4.10.
     """
 
-    def __init__(self, n_fft: int = 4096, hop_length: int = 1024, floor: float = 1e-3,
-                 targets: Sequence[str] | None = None):
+    def __init__(self, n_fft: int | None = None, hop_length: int | None = None,
+                 floor: float = 1e-3, targets: Sequence[str] | None = None):
         if unknown := [target for target in targets or () if target not in STEMS]:
             raise ValueError(f"targets holds {unknown}; expected names of {', '.join(STEMS)}")
         self.n_fft, self.hop_length, self.floor = n_fft, hop_length, floor
@@ -267,24 +296,22 @@ class SpectrogramStep:
 
     def __call__(self, model: nn.Module, sources: Tensor) -> Tensor:
         bins = getattr(model, "module", model).nb_bins             # beneath accelerate's wrapper
-        S = stft(sources, self.n_fft, self.hop_length)[..., :bins, :]
+        S = stft(sources, *stft_sizes(model, self.n_fft, self.hop_length))[..., :bins, :]
         X = S.sum(1)                                               # (batch, channel, bin, frame)
         S = S if self.targets is None else S[:, self.targets]
-        phase = (X / X.abs().clamp_min(1e-8)).unsqueeze(1)
-        Y = model(X.abs())                                    # (batch, source, channel, bin, frame)
-        if Y.shape != S.shape:
-            raise ValueError(f"the model gives {tuple(Y.shape)}, the targets have {tuple(S.shape)};"
-                             " expected the same (batch, source, channel, bin, frame): name the "
-                             "model's sources in targets")
-        error = torch.view_as_real(Y * phase - S).square().sum((2, 3, 4, 5))
-        mixture = X.abs().square().sum((1, 2, 3)).clamp_min(1e-8)  # (batch,)
-        return 10 * torch.log10(error / mixture.unsqueeze(1) + self.floor).mean()
+        magnitudes = model(X.abs())                      # (batch, source, channel, bin, frame)
+        if magnitudes.shape != S.shape:
+            raise ValueError(f"the model gives {tuple(magnitudes.shape)}, the targets have "
+                             f"{tuple(S.shape)}; expected the same (batch, source, channel, bin, "
+                             "frame): name the model's sources in targets")
+        return error_level(magnitudes, S, X, self.floor)
 
 # %% ../chapters/04_open_unmix.ipynb #055f389b
 def prepare_input(model: SpectrogramEncoder, tracks: Sequence[Track], songs: int = 60,
-                  n_fft: int = 4096, hop_length: int = 1024) -> None:
-    """Set a model's input scaling from the first `songs` of a training set. Source: section 4.3."""
-    model.set_input_statistics(*input_statistics(tracks[:songs], n_fft, hop_length))
+                  n_fft: int | None = None, hop_length: int | None = None) -> None:
+    """Set a model's input scaling from the first `songs` of a training set. Section 4.3."""
+    sizes = stft_sizes(model, n_fft, hop_length)
+    model.set_input_statistics(*input_statistics(tracks[:songs], *sizes))
 
 # %% ../chapters/04_open_unmix.ipynb #b4c8910e
 def _solve(A: Tensor, b: Tensor) -> Tensor:
@@ -301,14 +328,14 @@ def _solve(A: Tensor, b: Tensor) -> Tensor:
 
 def _em_step(Y: Tensor, X: Tensor, eps: float) -> Tensor:
     """One round of EM: Y (..., source, channel, bin, frame), X (..., channel, bin, frame)."""
-    Y, X = Y.movedim(-3, -2), X.movedim(-3, -2)                 # (..., source, bin, channel, frame)
-    v = Y.abs().square().mean(-2)                              # (..., source, bin, frame), eq. 4.12
-    R = Y @ Y.mH / (eps + v.sum(-1))[..., None, None]         # (..., source, bin, channel, channel)
+    Y, X = Y.movedim(-3, -2), X.movedim(-3, -2)            # (..., source, bin, channel, frame)
+    v = Y.abs().square().mean(-2)                          # (..., source, bin, frame), eq. 4.12
+    R = Y @ Y.mH / (eps + v.sum(-1))[..., None, None]      # (..., source, bin, channel, channel)
     total = torch.einsum("...jfcd,...jft->...fcdt", R, v.to(R.dtype))
     loading = eps ** 0.5 * torch.eye(Y.shape[-2], dtype=Y.dtype, device=Y.device)
     whitened = _solve(total + loading.unsqueeze(-1), X)            # (..., bin, channel, frame)
     Y = (R @ whitened.unsqueeze(-4)) * v.unsqueeze(-2)             # eq. 4.11
-    return Y.movedim(-2, -3)                                    # (..., source, channel, bin, frame)
+    return Y.movedim(-2, -3)                               # (..., source, channel, bin, frame)
 
 # %% ../chapters/04_open_unmix.ipynb #aaf1a6bc
 def _first_estimate(magnitudes: Tensor, X: Tensor, softmask: bool, residual: bool,
@@ -347,8 +374,8 @@ def wiener(magnitudes: Tensor, X: Tensor, iterations: int = 1, softmask: bool = 
     if iterations == 0:
         return Y
     if Y.shape[-4] < 2:
-        raise ValueError("magnitudes holds one source, which can't be refined against others; pass "
-                         "residual=True or iterations=0")
+        raise ValueError("magnitudes holds one source, which can't be refined against others; "
+                         "pass residual=True or iterations=0")
     largest = X.abs().amax((-1, -2, -3), keepdim=True) / scale_factor      # (..., 1, 1, 1)
     largest = largest.clamp_min(1.0)
     kind, exact = Y.dtype, torch.complex64 if X.device.type == "mps" else torch.complex128
@@ -358,46 +385,54 @@ def wiener(magnitudes: Tensor, X: Tensor, iterations: int = 1, softmask: bool = 
     return (Y * largest.unsqueeze(-4)).to(kind)
 
 # %% ../chapters/04_open_unmix.ipynb #a96674f4
-def separate(model: nn.Module | Mapping[str, nn.Module], mixture: Tensor, n_fft: int = 4096,
-             hop_length: int = 1024, niter: int = 0, window_frames: int | None = 300,
+def separate(model: nn.Module | Mapping[str, nn.Module], mixture: Tensor, n_fft: int | None = None,
+             hop_length: int | None = None, niter: int = 0, window_frames: int | None = 300,
              **options) -> Tensor:
     """Separate audio with a joint model, or with one model a source.
 
     model: a `JointOpenUnmix`, or a dict of `OpenUnmix` by source name. mixture: (batch, channel,
-    time) or (channel, time). niter: rounds of EM. window_frames: EM assumes that a source stays
-    where it is for so many frames (None: all through). options: as `wiener`. Returns (batch,
-    source, channel, time), or without batch. ValueError for other shapes, and audio shorter than
-    half a frame. Source: chapter 4, section 4.13.
+    time) or (channel, time), any float type. n_fft, hop_length: by default the model's
+    (`stft_sizes`). niter: rounds of EM. window_frames: EM assumes that a source stays where it is
+    for so many frames (None: all through). options: as `wiener`. Returns (batch, source, channel,
+    time), or without batch, computed in the model's type and given in the mixture's. ValueError
+    for other shapes, NumPy arrays, audio shorter than half a frame, sizes that are not the
+    model's, and models of several sizes. Source: chapter 4, section 4.13.
     """
+    check_audio(mixture=mixture)
     if mixture.ndim == 2:
-        return separate(model, mixture[None], n_fft, hop_length, niter, window_frames, **options)[0]
+        mixture = mixture[None]
+        return separate(model, mixture, n_fft, hop_length, niter, window_frames, **options)[0]
     if mixture.ndim != 3:
         raise ValueError(f"mixture has shape {tuple(mixture.shape)}; expected (batch, channel, "
                          "time) or (channel, time)")
-    X = stft(mixture, n_fft, hop_length)                           # (batch, channel, bin, frame)
+    models = list(model.values()) if isinstance(model, Mapping) else [model]
+    sizes = {stft_sizes(one, n_fft, hop_length) for one in models}
+    if len(sizes) > 1:
+        raise ValueError(f"the models were made for several STFTs, {sorted(sizes)}; expected one")
+    size, kind = sizes.pop(), next(models[0].parameters(), mixture).dtype
+    X = stft(mixture.to(kind), *size)                               # (batch, channel, bin, frame)
     if isinstance(model, Mapping):
-        magnitudes = torch.stack([one(X.abs()) for one in model.values()], dim=1)
+        magnitudes = torch.stack([one(X.abs()) for one in models], dim=1)
     else:
-        magnitudes = model(X.abs())                           # (batch, source, channel, bin, frame)
+        magnitudes = model(X.abs())                   # (batch, source, channel, bin, frame)
     window = window_frames or X.shape[-1]
     pieces = zip(magnitudes.split(window, dim=-1), X.split(window, dim=-1))
     Y = torch.cat([wiener(piece, x, niter, **options) for piece, x in pieces], dim=-1)
-    return istft(Y, n_fft, hop_length, length=mixture.shape[-1])
+    return istft(Y, *size, length=mixture.shape[-1]).to(mixture.dtype)
 
 # %% ../chapters/04_open_unmix.ipynb #f41cd7e9
 def separation_scores(model: nn.Module, tracks: Sequence[Track], niter: int = 0,
-                      n_fft: int = 4096, hop_length: int = 1024) -> dict[str, float]:
+                      n_fft: int | None = None,
+                      hop_length: int | None = None) -> dict[str, float]:
     """Mean SDR in dB over songs, of each of the model's sources, and their mean (`sdr`, first).
 
-    A song's SDR is that of its whole length, all channels; songs in which a source or its estimate
-    is silent don't count for that source. Source: chapter 3, section 3.6; chapter 4, section 4.13.
+    A song's score is chapter 1's `song_sdr`; songs in which a source is silent don't count for
+    that source. Source: chapter 3, section 3.6; chapter 4, section 4.13.
     """
     names, table = model.sources, []
     device = next((p.device for p in model.parameters()), "cpu")
     for track in tracks:
-        references, mixture = track.sources(names).to(device), track.mixture.to(device)
-        errors = separate(model, mixture, n_fft, hop_length, niter) - references
-        ratio = references.square().sum((1, 2)) / errors.square().sum((1, 2))
-        table.append(10 * torch.log10(torch.where(ratio > 0, ratio, torch.nan)))
+        estimates = separate(model, track.mixture.to(device), n_fft, hop_length, niter)
+        table.append(song_sdr(estimates, track.sources(names).to(device)))
     means = torch.stack(table).nanmean(0)                          # (song, source) -> (source,)
     return {"sdr": float(means.mean()), **dict(zip(names, means.tolist()))}

@@ -4,26 +4,28 @@
 __all__ = ['check_sizes', 'check_hop', 'frame', 'fft_frequencies', 'hann_window', 'reflect_pad', 'stft', 'amplitude_to_db',
            'overlap_add', 'cola_deviation', 'istft', 'hz_to_mel', 'mel_to_hz', 'mel_filterbank', 'mel_spectrogram',
            'apply_mask', 'ideal_binary_mask', 'ideal_ratio_mask', 'phase_sensitive_mask', 'complex_mask',
-           'spatial_model', 'multichannel_wiener', 'framewise_sdr']
+           'spatial_model', 'multichannel_wiener', 'song_sdr', 'framewise_sdr']
 
 # %% ../chapters/01_stft_and_masks.ipynb #e38ab514
 import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from .audio import check_audio, check_tensors
 
 # %% ../chapters/01_stft_and_masks.ipynb #a431cbb7
 def check_sizes(n_fft: int, hop_length: int = 1) -> None:
-    """Raise ValueError unless n_fft is an even number of samples >= 2 and 1 <= hop_length <= n_fft."""
+    """Raise ValueError unless n_fft is an even number of samples >= 2 and 1 <= hop <= n_fft."""
     if n_fft < 2 or n_fft % 2:
         raise ValueError(f"n_fft is {n_fft}; it must be an even number of samples, 2 or more")
     check_hop(n_fft, hop_length)
 
 
 def check_hop(n_fft: int, hop_length: int) -> None:
-    """Raise ValueError unless frames of n_fft samples can be hop_length apart without gaps: 1 <= hop_length <= n_fft."""
+    """Raise ValueError unless frames of n_fft samples can be hop_length apart without gaps."""
     if not 1 <= hop_length <= n_fft:
-        raise ValueError(f"hop_length is {hop_length}; with frames of {n_fft} samples it must lie in 1..{n_fft}")
+        raise ValueError(f"hop_length is {hop_length}; with frames of {n_fft} samples it must lie "
+                         f"in 1..{n_fft}")
 
 
 def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
@@ -33,23 +35,26 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     frames; samples after the last whole frame are left out. ValueError for wrong sizes or fewer
     than n_fft samples. Source: chapter 1, section 1.2.
     """
+    check_tensors(x=x)
     check_hop(n_fft, hop_length)
     if x.ndim == 0 or x.shape[-1] < n_fft:
-        raise ValueError(f"x has shape {tuple(x.shape)}; one frame takes {n_fft} samples: pad x or choose a smaller n_fft")
+        raise ValueError(f"x has shape {tuple(x.shape)}; one frame takes {n_fft} samples: pad x or "
+                         "choose a smaller n_fft")
     return x.unfold(-1, n_fft, hop_length)
 
 # %% ../chapters/01_stft_and_masks.ipynb #443de404
 def fft_frequencies(n_fft: int, rate: float) -> Tensor:
-    """The frequency of each bin in hertz: (n_fft/2 + 1,), from 0 to rate/2. Source: chapter 1, section 1.3."""
+    """The frequency of each bin in hertz: (n_fft/2 + 1,), from 0 to rate/2. Source: section 1.3."""
     check_sizes(n_fft)
     return torch.arange(n_fft // 2 + 1) * (rate / n_fft)
 
 # %% ../chapters/01_stft_and_masks.ipynb #fa23fcff
-def hann_window(n_fft: int, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None) -> Tensor:
-    """The periodic Hann window (eq. 1.3): (n_fft,), from 0 up to 1 at n_fft/2 and down, next period starting at 0.
+def hann_window(n_fft: int, dtype: torch.dtype = torch.float32,
+                device: torch.device | str | None = None) -> Tensor:
+    """The periodic Hann window (eq. 1.3): (n_fft,), from 0 up to 1 at n_fft/2 and down again.
 
-    Periodic, not symmetric: shifted copies then add up to a constant (section 1.7). Source: chapter
-    1, section 1.4.
+    Periodic, not symmetric (the next period would start with the 0): shifted copies then add up to
+    a constant (section 1.7). Source: chapter 1, section 1.4.
     """
     n = torch.arange(n_fft, dtype=torch.float64)
     return (0.5 - 0.5 * torch.cos(2 * math.pi * n / n_fft)).to(dtype=dtype, device=device)
@@ -62,11 +67,12 @@ def reflect_pad(x: Tensor, amount: int) -> Tensor:
     chapter 1, section 1.5.
     """
     if x.ndim == 0 or x.numel() == 0 or not 0 <= amount < x.shape[-1]:
-        raise ValueError(f"x has shape {tuple(x.shape)}; centred frames mirror {amount} at each end and need more: "
-                         "pad x with zeros or choose a smaller n_fft")
-    return F.pad(x.reshape(-1, 1, x.shape[-1]), (amount, amount), mode="reflect").reshape(*x.shape[:-1], -1)
+        raise ValueError(f"x has shape {tuple(x.shape)}; centred frames mirror {amount} at each "
+                         "end and need more: pad x with zeros or choose a smaller n_fft")
+    rows = x.reshape(-1, 1, x.shape[-1])  # (row, 1, time): what F.pad's mirror takes
+    return F.pad(rows, (amount, amount), mode="reflect").reshape(*x.shape[:-1], -1)
 
-# %% ../chapters/01_stft_and_masks.ipynb #3c5f367b
+# %% ../chapters/01_stft_and_masks.ipynb #742a0c6a
 def stft(x: Tensor, n_fft: int = 2048, hop_length: int | None = None, window: Tensor | None = None,
          center: bool = True) -> Tensor:
     """Short-time Fourier transform (eq. 1.4).
@@ -78,38 +84,44 @@ def stft(x: Tensor, n_fft: int = 2048, hop_length: int | None = None, window: Te
     1977; section 1.5.
     """
     hop_length = max(1, n_fft // 4) if hop_length is None else hop_length
+    check_tensors(x=x)
     check_sizes(n_fft, hop_length)
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"x is {x.dtype}; the STFT takes float32 or float64 audio in [-1, 1] "
                          "(16-bit integers: divide by 32768)")
     window = _window_for(window, n_fft, x)
     frames = frame(reflect_pad(x, n_fft // 2) if center else x, n_fft, hop_length)
-    return torch.fft.rfft(frames * window).transpose(-1, -2)       # (..., frame, bin) -> (..., bin, frame)
+    spectra = torch.fft.rfft(frames * window)  # (..., frame, bin)
+    return spectra.transpose(-1, -2)  # (..., bin, frame)
 
 
 def _window_for(window: Tensor | None, n_fft: int, like: Tensor) -> Tensor:
-    """The given window, or the Hann window in the type and on the device of a real tensor; its length is checked."""
+    """The given window, its length checked, or the Hann window, like a real tensor in all else."""
     if window is None:
         return hann_window(n_fft, dtype=like.dtype, device=like.device)
     if window.shape != (n_fft,):
-        raise ValueError(f"window has shape {tuple(window.shape)}; it must have n_fft = {n_fft} values")
+        raise ValueError(f"window has shape {tuple(window.shape)}; it must have n_fft = {n_fft} "
+                         "values")
     return window.to(dtype=like.dtype, device=like.device)
 
 # %% ../chapters/01_stft_and_masks.ipynb #594b923d
-def amplitude_to_db(magnitude: Tensor, reference: float | None = None, floor_db: float = -100.0) -> Tensor:
-    """Level in decibels, 20 log10(magnitude / reference), never below floor_db (so that silence is finite).
+def amplitude_to_db(magnitude: Tensor, reference: float | None = None,
+                    floor_db: float = -100.0) -> Tensor:
+    """Level in decibels, 20 log10(magnitude / reference), never below floor_db: silence is finite.
 
     magnitude: real, >= 0, any shape. reference: the magnitude of 0 dB, > 0, default the largest one
     (1 where all is silent). ValueError for complex values (take .abs() first) or a reference that
     isn't positive. Source: section 1.6.
     """
+    check_tensors(magnitude=magnitude)
     if magnitude.is_complex() or not (reference is None or reference > 0):
-        raise ValueError(f"magnitude is {magnitude.dtype}, reference {reference}; expected real values, a reference above 0")
+        raise ValueError(f"magnitude is {magnitude.dtype}, reference {reference}; expected real "
+                         "values, a reference above 0")
     if reference is None:
         reference = float(magnitude.detach().amax()) or 1.0 if magnitude.numel() else 1.0
     return 20 * torch.log10((magnitude / reference).clamp_min(10 ** (floor_db / 20)))
 
-# %% ../chapters/01_stft_and_masks.ipynb #200d1c42
+# %% ../chapters/01_stft_and_masks.ipynb #60c90842
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     """Add frames up where they were cut, the transpose of `frame`.
 
@@ -119,41 +131,46 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     *leading, count, n_fft = frames.shape
     check_hop(n_fft, hop_length)
     time = (count - 1) * hop_length + n_fft
-    pieces = F.pad(frames, (0, -n_fft % hop_length)).unflatten(-1, (-1, hop_length))   # (..., frame, piece, hop)
+    padded = F.pad(frames, (0, -n_fft % hop_length))
+    pieces = padded.unflatten(-1, (-1, hop_length))  # (..., frame, piece, hop)
     hops = frames.new_zeros(*leading, count + pieces.shape[-2] - 1, hop_length)
     for i in range(pieces.shape[-2]):
         hops[..., i:i + count, :] += pieces[..., i, :]
     return hops.flatten(-2)[..., :time]
 
-# %% ../chapters/01_stft_and_masks.ipynb #1e8ce72b
+# %% ../chapters/01_stft_and_masks.ipynb #b2ad019e
 def cola_deviation(window: Tensor, hop_length: int) -> float:
-    """How far a window and hop are from constant overlap-add (eq. 1.5), as a share of the mean weight.
+    """How far a window and hop are from constant overlap-add (eq. 1.5), relative to the mean sum.
 
     window: (n_fft,). hop_length: 1..n_fft, else ValueError. Returns max |sum - mean| / mean over
     one hop: 0 for COLA, 0.01 when the level swings by 1%. Source: Allen and Rabiner 1977; chapter
     1, section 1.7.
     """
     check_hop(len(window), hop_length)
-    weights = F.pad(window, (0, -len(window) % hop_length)).view(-1, hop_length).sum(0)      # (shift, hop) -> (hop)
+    padded = F.pad(window, (0, -len(window) % hop_length))
+    weights = padded.view(-1, hop_length).sum(0)  # (shift, hop) -> (hop)
     return float((weights - weights.mean()).abs().max() / weights.mean())
 
-# %% ../chapters/01_stft_and_masks.ipynb #ec417fd5
+# %% ../chapters/01_stft_and_masks.ipynb #0dc9bf04
 def istft(X: Tensor, n_fft: int = 2048, hop_length: int | None = None, length: int | None = None,
           window: Tensor | None = None, center: bool = True) -> Tensor:
-    """Inverse STFT by weighted overlap-add (eq. 1.6), the least-squares inverse of `stft` with the same settings.
+    """Inverse STFT by weighted overlap-add (eq. 1.6), the least-squares inverse of `stft`.
 
-    X: complex (..., n_fft/2 + 1, frames). length: samples to return, default all that the frames
-    are centred on, (frames - 1) * hop_length, or all they cover when not centred (then the window
-    must not begin with zeros, as Hann's does: nothing is known of those samples). Returns real
-    (..., length). ValueError: wrong shape; the frames don't cover `length`; the summed squared
-    window falls under 1% of its maximum within it (NOLA). The imaginary parts of the first and last
-    bin carry no signal and are dropped. Source: Griffin and Lim 1984; chapter 1, section 1.7.
+    X: complex (..., n_fft/2 + 1, frames), made with the same settings. length: samples to return,
+    default all that the frames are centred on, (frames - 1) * hop_length, or all they cover when
+    not centred (then the window must not begin with zeros, as Hann's does: nothing is known of
+    those samples). Returns real (..., length). ValueError: wrong shape; the frames don't cover
+    `length`; the summed squared window falls under 1% of its maximum within it (NOLA). The
+    imaginary parts of the first and last bin carry no signal and are dropped. Source: Griffin and
+    Lim 1984; chapter 1, section 1.7.
     """
     hop_length = max(1, n_fft // 4) if hop_length is None else hop_length
+    check_tensors(X=X)
     check_sizes(n_fft, hop_length)
     if not X.is_complex() or X.ndim < 2 or X.shape[-2] != n_fft // 2 + 1 or X.numel() == 0:
-        raise ValueError(f"X is {X.dtype} {tuple(X.shape)}; expected complex (..., {n_fft // 2 + 1}, frames) for n_fft {n_fft}")
-    frames = torch.fft.irfft(X.transpose(-1, -2), n=n_fft)          # (..., frame, n_fft)
+        raise ValueError(f"X is {X.dtype} {tuple(X.shape)}; expected complex "
+                         f"(..., {n_fft // 2 + 1}, frames) for n_fft {n_fft}")
+    frames = torch.fft.irfft(X.transpose(-1, -2), n=n_fft)  # (..., frame, n_fft)
     window = _window_for(window, n_fft, frames)
     weights = overlap_add((window ** 2).expand(X.shape[-1], n_fft), hop_length)
     start = n_fft // 2 if center else 0
@@ -163,19 +180,26 @@ def istft(X: Tensor, n_fft: int = 2048, hop_length: int | None = None, length: i
 
 
 def _checked_weights(weights: Tensor, start: int, length: int) -> Tensor:
-    """weights[start : start + length], or a ValueError that says why the signal can't be rebuilt there."""
+    """weights[start : start + length], or a ValueError that says why there is no way back there."""
     if length < 1 or start + length > len(weights):
-        raise ValueError(f"length is {length}; these frames cover 1..{len(weights) - start} samples: give the signal's length")
+        raise ValueError(f"length is {length}; these frames cover 1..{len(weights) - start} "
+                         "samples: give the signal's length")
     part = weights[start:start + length]
     if part.min() < 0.01 * weights.max():
-        raise ValueError(f"the summed squared window falls to {float(part.min() / weights.max()):.1e} of its maximum at "
-                         f"sample {int(part.argmin())}, under the 1% that dividing by it takes (NOLA): use a smaller "
-                         "hop_length (n_fft/4), pad the end, or centre the frames")
+        raise ValueError("the summed squared window falls to "
+                         f"{float(part.min() / weights.max()):.1e} of its maximum at "
+                         f"sample {int(part.argmin())}, under the 1% that dividing by it takes "
+                         "(NOLA): use a smaller hop_length (n_fft/4), pad the end, or centre the "
+                         "frames")
     return part
 
 # %% ../chapters/01_stft_and_masks.ipynb #9d9fe3f1
 def hz_to_mel(frequency: Tensor, scale: str = "slaney") -> Tensor:
-    """Hertz to mel, elementwise on a tensor. scale: "slaney" (librosa's default) or "htk" (eq. 1.8). Source: section 1.9."""
+    """Hertz to mel, elementwise on a tensor.
+
+    scale: "slaney" (librosa's default) or "htk" (eq. 1.8), else ValueError. Source: chapter 1,
+    section 1.9.
+    """
     if scale == "htk":
         return 2595 * torch.log10(1 + frequency / 700)
     _check_mel_scale(scale)
@@ -188,7 +212,8 @@ def mel_to_hz(mel: Tensor, scale: str = "slaney") -> Tensor:
     if scale == "htk":
         return 700 * (10 ** (mel / 2595) - 1)
     _check_mel_scale(scale)
-    return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp((mel.clamp_min(15) - 15) * math.log(6.4) / 27))
+    above = 1000 * torch.exp((mel.clamp_min(15) - 15) * math.log(6.4) / 27)
+    return torch.where(mel < 15, mel * 200 / 3, above)
 
 
 def _check_mel_scale(scale: str) -> None:
@@ -196,8 +221,8 @@ def _check_mel_scale(scale: str) -> None:
         raise ValueError(f'scale is "{scale}"; expected "slaney" or "htk"')
 
 # %% ../chapters/01_stft_and_masks.ipynb #06d0da67
-def mel_filterbank(n_mels: int, n_fft: int, rate: float, f_min: float = 0.0, f_max: float | None = None,
-                   scale: str = "slaney", norm: bool = True) -> Tensor:
+def mel_filterbank(n_mels: int, n_fft: int, rate: float, f_min: float = 0.0,
+                   f_max: float | None = None, scale: str = "slaney", norm: bool = True) -> Tensor:
     """Triangles from STFT bins to mel bands: (n_mels, n_fft/2 + 1).
 
     f_min, f_max: the edges in hertz, default 0 and rate/2. norm: each triangle has unit area in
@@ -210,25 +235,28 @@ def mel_filterbank(n_mels: int, n_fft: int, rate: float, f_min: float = 0.0, f_m
     if n_mels < 1:
         raise ValueError(f"n_mels is {n_mels}; expected at least one band")
     if not 0 <= f_min < f_max <= rate / 2:
-        raise ValueError(f"f_min, f_max are {f_min}, {f_max} Hz; expected 0 <= f_min < f_max <= {rate / 2}")
-    ends = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), scale)
-    edges = mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), n_mels + 2, dtype=torch.float64), scale)
-    low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]     # (band, 1)
-    bins = fft_frequencies(n_fft, rate).to(torch.float64)                      # (bin,)
-    triangles = torch.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)).clamp_min(0)
+        raise ValueError(f"f_min, f_max are {f_min}, {f_max} Hz; expected 0 <= f_min < f_max "
+                         f"<= {rate / 2}")
+    start, end = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), scale).tolist()
+    edges = mel_to_hz(torch.linspace(start, end, n_mels + 2, dtype=torch.float64), scale)
+    low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]  # (band, 1)
+    bins = fft_frequencies(n_fft, rate).to(torch.float64)  # (bin,)
+    rising, falling = (bins - low) / (peak - low), (high - bins) / (high - peak)
+    triangles = torch.minimum(rising, falling).clamp_min(0)
     if empty := int((triangles.sum(1) == 0).sum()):
-        raise ValueError(f"{empty} of {n_mels} mel bands meet no bin of n_fft {n_fft} at {rate} Hz: "
-                         "use fewer bands or a larger n_fft")
+        raise ValueError(f"{empty} of {n_mels} mel bands meet no bin of n_fft {n_fft} at {rate} "
+                         "Hz: use fewer bands or a larger n_fft")
     return (triangles * (2 / (high - low)) if norm else triangles).float()
 
 
-def mel_spectrogram(x: Tensor, rate: float, n_mels: int = 128, n_fft: int = 2048, hop_length: int | None = None,
-                    **filterbank) -> Tensor:
+def mel_spectrogram(x: Tensor, rate: float, n_mels: int = 128, n_fft: int = 2048,
+                    hop_length: int | None = None, **filterbank) -> Tensor:
     """Power in mel bands: real (..., time) -> (..., n_mels, frames).
 
     rate: Hz. filterbank: keywords of `mel_filterbank`. ValueError as in `stft` and there. Source:
     chapter 1, section 1.9.
     """
+    check_tensors(x=x)
     bank = mel_filterbank(n_mels, n_fft, rate, **filterbank).to(dtype=x.dtype, device=x.device)
     return bank @ stft(x, n_fft, hop_length).abs() ** 2
 
@@ -240,33 +268,38 @@ def apply_mask(mask: Tensor, X: Tensor) -> Tensor:
     same mask for all). X: complex (..., channel, bin, frame). Returns (..., source, channel, bin,
     frame). ValueError where the shapes don't match. Source: chapter 1, section 1.10.
     """
-    if mask.ndim != X.ndim + 1 or any(m not in (1, x) for m, x in zip(mask.shape[-3:], X.shape[-3:])):
-        raise ValueError(f"mask {tuple(mask.shape)} doesn't fit the mixture {tuple(X.shape)}: expected "
-                         "(..., source, channel, bin, frame) and (..., channel, bin, frame)")
+    check_tensors(mask=mask, X=X)
+    fits = all(m in (1, x) for m, x in zip(mask.shape[-3:], X.shape[-3:]))
+    if mask.ndim != X.ndim + 1 or not fits:
+        raise ValueError(f"mask {tuple(mask.shape)} doesn't fit the mixture {tuple(X.shape)}: "
+                         "expected (..., source, channel, bin, frame) and (..., channel, bin, "
+                         "frame)")
     return mask * X.unsqueeze(-4)
 
 
 def _check_sources(S: Tensor) -> None:
+    check_tensors(S=S)
     if S.ndim < 4:
-        raise ValueError(f"sources have shape {tuple(S.shape)}; expected (..., source, channel, bin, frame)")
+        raise ValueError(f"sources have shape {tuple(S.shape)}; expected (..., source, channel, "
+                         "bin, frame)")
 
 # %% ../chapters/01_stft_and_masks.ipynb #0d14ad11
 def ideal_binary_mask(S: Tensor) -> Tensor:
-    """One where a source is the loudest, zero elsewhere (eq. 1.10); the first wins a tie, so the masks sum to one.
+    """One where a source is the loudest, zero elsewhere (eq. 1.10).
 
-    S: complex or magnitude (..., source, channel, bin, frame). Returns real masks of that shape. No
-    gradient: a choice has none. Source: after Wang 2005 (who compares with all the rest); chapter
-    1, section 1.10.
+    S: complex or magnitude (..., source, channel, bin, frame). Returns real masks of that shape,
+    which sum to one, as the first wins a tie. No gradient: a choice has none. Source: after Wang
+    2005 (who compares with all the rest); chapter 1, section 1.10.
     """
     _check_sources(S)
     level = S.abs()
     loudest = level == level.amax(-4, keepdim=True)
-    first = loudest.cumsum(-4, dtype=torch.int16) == 1               # of several equally loud ones
+    first = loudest.cumsum(-4, dtype=torch.int16) == 1  # of several equally loud ones
     return (loudest & first).to(level.dtype)
 
 # %% ../chapters/01_stft_and_masks.ipynb #24727142
 def ideal_ratio_mask(S: Tensor, exponent: float = 2.0, eps: float = 1e-8) -> Tensor:
-    """Each source's share of the summed magnitudes to the power `exponent` (eq. 1.11); masks sum to one.
+    """Each source's share of the summed magnitudes to a power (eq. 1.11); the masks sum to one.
 
     S: complex or magnitude (..., source, channel, bin, frame). exponent > 0: 1 magnitudes, 2
     energies (Wiener). eps: magnitudes under it count as eps, so that silence is shared equally and
@@ -277,24 +310,26 @@ def ideal_ratio_mask(S: Tensor, exponent: float = 2.0, eps: float = 1e-8) -> Ten
     if not 0 < exponent < math.inf:
         raise ValueError(f"exponent is {exponent}; it must be positive")
     level = S.abs().clamp_min(eps)
-    level = level / level.amax(-4, keepdim=True).detach()           # the loudest is 1: no power under- or overflows
+    level = level / level.amax(-4, keepdim=True).detach()  # the loudest is 1: no power overflows
     share = level ** exponent
     return share / share.sum(-4, keepdim=True)
 
 # %% ../chapters/01_stft_and_masks.ipynb #b9ec5cf0
-def phase_sensitive_mask(S: Tensor, X: Tensor | None = None, limits: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
-    """The best real mask for each source (eq. 1.12), truncated to `limits` (None: not at all, then masks sum to one).
+def phase_sensitive_mask(S: Tensor, X: Tensor | None = None,
+                         limits: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
+    """The best real mask for each source (eq. 1.12), truncated to `limits`.
 
     S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame), default
-    the sum of S. Returns real masks. Where X is zero every source gets an equal share. Source:
-    Erdogan et al. 2015; chapter 1, section 1.10.
+    the sum of S. limits: None truncates nothing, and the masks then sum to one. Returns real masks;
+    where X is zero every source gets an equal share. Source: Erdogan et al. 2015; chapter 1,
+    section 1.10.
     """
     mask = complex_mask(S, X).real                                  # checks the shapes
     return mask if limits is None else mask.clamp(*limits)
 
 
 def complex_mask(S: Tensor, X: Tensor | None = None) -> Tensor:
-    """S_j / X, the mask that gives each source back exactly; masks sum to one (section 1.10, eq. 1.13).
+    """S_j / X, the mask that gives each source back exactly (eq. 1.13); the masks sum to one.
 
     S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame), default
     the sum of S. Returns complex masks of S's shape; where X is zero every source gets an equal
@@ -303,29 +338,34 @@ def complex_mask(S: Tensor, X: Tensor | None = None) -> Tensor:
     _check_sources(S)
     X = S.sum(-4) if X is None else X
     if X.shape != S.shape[:-4] + S.shape[-3:]:
-        raise ValueError(f"the mixture has shape {tuple(X.shape)}; for sources {tuple(S.shape)} it must be "
-                         f"{tuple(S.shape[:-4] + S.shape[-3:])}, (..., channel, bin, frame)")
+        raise ValueError(f"the mixture has shape {tuple(X.shape)}; for sources {tuple(S.shape)} it "
+                         f"must be {tuple(S.shape[:-4] + S.shape[-3:])}, (..., channel, bin, "
+                         "frame)")
     silent = (X.abs() == 0).unsqueeze(-4)
-    mask = S / torch.where(silent, torch.ones((), dtype=X.dtype, device=X.device), X.unsqueeze(-4))
-    return torch.where(silent, torch.full((), 1 / S.shape[-4], dtype=X.dtype, device=X.device), mask)
+    one = torch.ones((), dtype=X.dtype, device=X.device)
+    mask = S / torch.where(silent, one, X.unsqueeze(-4))
+    return torch.where(silent, one / S.shape[-4], mask)
 
-# %% ../chapters/01_stft_and_masks.ipynb #ee3b1238
+# %% ../chapters/01_stft_and_masks.ipynb #bfb98e5e
 def spatial_model(S: Tensor, eps: float = 1e-10) -> tuple[Tensor, Tensor]:
-    """How loud each source is at a point and where it sits between the channels (section 1.10, eq. 1.14).
+    """The power of each source at a point and where it sits between the channels (eq. 1.14b).
 
     S: complex (..., source, channel, bin, frame). Returns v: real (..., source, bin, frame), power;
-    and R: complex (..., source, bin, channel, channel), Hermitian with trace = channels. eps: power
-    that counts as silence; R gets a small multiple of the identity, so that it can be inverted.
-    Source: Duong, Vincent and Gribonval 2010.
+    and R: complex (..., source, bin, channel, channel), Hermitian with trace = channels: the mean
+    over frames at equal loudness, then v once more, given R. eps: power that counts as silence; R
+    gets a small multiple of the identity, so that it can be inverted. Source: Duong, Vincent and
+    Gribonval 2010; chapter 1, section 1.10.
     """
     _check_sources(S)
     channels = S.shape[-3]
-    Y = S.movedim(-3, -1).contiguous()                               # (..., source, bin, frame, channel)
-    v = (Y.abs() ** 2).mean(-1)                                      # (..., source, bin, frame)
-    R = (Y / (v + eps).unsqueeze(-1)).mT @ Y.conj()                  # sum over frames: (..., source, bin, channel, channel)
+    Y = S.movedim(-3, -1).contiguous()  # (..., source, bin, frame, channel)
+    v = (Y.abs() ** 2).mean(-1)  # (..., source, bin, frame)
+    # summed over frames: (..., source, bin, channel, channel)
+    R = (Y / (v + eps).unsqueeze(-1)).mT @ Y.conj()
     eye = torch.eye(channels, dtype=S.dtype, device=S.device)
     trace = R.diagonal(dim1=-2, dim2=-1).sum(-1).real[..., None, None]
-    R = torch.where(trace > eps, R * (channels / trace.clamp_min(eps)), eye)   # silent all through: no direction
+    # silent all through: no direction
+    R = torch.where(trace > eps, R * (channels / trace.clamp_min(eps)), eye)
     R = (R + 1e-3 * eye) / (1 + 1e-3)
     v = ((Y @ torch.linalg.inv(R).mT) * Y.conj()).sum(-1).real / channels
     return v.clamp_min(0), R
@@ -340,28 +380,55 @@ def multichannel_wiener(v: Tensor, R: Tensor, X: Tensor, eps: float = 1e-10) -> 
     section 1.10.
     """
     if X.shape != v.shape[:-3] + (R.shape[-1],) + v.shape[-2:] or R.shape[:-2] != v.shape[:-1]:
-        raise ValueError(f"v {tuple(v.shape)}, R {tuple(R.shape)}, X {tuple(X.shape)}: expected (..., source, bin, frame), "
-                         "(..., source, bin, channel, channel) and (..., channel, bin, frame)")
-    v = (v + eps).to(R.dtype)                                        # never zero, so the estimates always add up to X
-    total = torch.einsum("...jft,...jfcd->...ftcd", v, R)            # covariance of the mixture
-    whitened = torch.linalg.solve(total, X.movedim(-3, -1).unsqueeze(-1)).squeeze(-1)     # (..., bin, frame, channel)
+        raise ValueError(f"v {tuple(v.shape)}, R {tuple(R.shape)}, X {tuple(X.shape)}: expected "
+                         "(..., source, bin, frame), (..., source, bin, channel, channel) and "
+                         "(..., channel, bin, frame)")
+    v = (v + eps).to(R.dtype)  # never zero, so the estimates always add up to X
+    total = torch.einsum("...jft,...jfcd->...ftcd", v, R)  # covariance of the mixture
+    columns = X.movedim(-3, -1).unsqueeze(-1)  # (..., bin, frame, channel, 1)
+    whitened = torch.linalg.solve(total, columns).squeeze(-1)  # (..., bin, frame, channel)
     estimates = torch.einsum("...jfcd,...ftd->...jftc", R, whitened) * v.unsqueeze(-1)
     return estimates.movedim(-1, -3)
 
+# %% ../chapters/01_stft_and_masks.ipynb #29c63909
+def song_sdr(estimates: Tensor, references: Tensor) -> Tensor:
+    """SDR in dB of whole signals, all channels together (eq. 1.15): the rule of all our tables.
+
+    estimates, references: (..., channel, time), floats of one shape. Returns (...): NaN where the
+    reference is silent, 0 for a silent estimate, infinite for a perfect one; computed in 64 bits.
+    ValueError where shapes differ or a value is NaN or infinite. Source: chapter 1, section 1.11.
+    """
+    check_audio(estimates=estimates, references=references)
+    if estimates.shape != references.shape or references.ndim < 2 or not references.numel():
+        raise ValueError(f"estimates {tuple(estimates.shape)} and references "
+                         f"{tuple(references.shape)}: expected two equal shapes (..., channel, "
+                         "time)")
+    s, guess = references.double(), estimates.double()
+    signal, error = (s ** 2).sum((-2, -1)), ((s - guess) ** 2).sum((-2, -1))
+    if not (signal + error).isfinite().all():
+        raise ValueError("estimates or references hold NaN or infinity; find out where it comes "
+                         "from")
+    decibels = 10 * torch.log10(signal / error)
+    return torch.where(signal > 0, decibels, torch.nan).to(references.dtype)
+
 # %% ../chapters/01_stft_and_masks.ipynb #3114ae30
-def framewise_sdr(estimates: Tensor, references: Tensor, rate: float, seconds: float = 1.0) -> Tensor:
-    """SDR in dB of each whole frame of `seconds` (eq. 1.15), as museval's SDR: both channels together.
+def framewise_sdr(estimates: Tensor, references: Tensor, rate: float,
+                  seconds: float = 1.0) -> Tensor:
+    """SDR in dB of each whole frame of `seconds` (eq. 1.15), all channels together, as museval's.
 
     estimates, references: (..., source, channel, time). Returns (..., source, frame). A frame in
     which any source's reference or estimate is silent is NaN for all sources. ValueError where
     shapes differ or there is no whole frame. Source: Stoeter, Liutkus and Ito 2018; chapter 1,
     section 1.11.
     """
+    check_audio(estimates=estimates, references=references)
     length = round(rate * seconds)
-    if length < 1 or estimates.shape != references.shape or references.ndim < 3 or references.shape[-1] < length:
-        raise ValueError(f"estimates {tuple(estimates.shape)} and references {tuple(references.shape)}: expected two "
-                         f"equal shapes (..., source, channel, time) of at least one frame, here {length} samples")
-    signal, guess, error = ((z.unfold(-1, length, length) ** 2).sum((-3, -1))          # (..., source, frame)
-                            for z in (references, estimates, references - estimates))
+    fits = estimates.shape == references.shape and references.ndim >= 3
+    if length < 1 or not fits or references.shape[-1] < length:
+        raise ValueError(f"estimates {tuple(estimates.shape)} and references "
+                         f"{tuple(references.shape)}: expected two equal shapes (..., source, "
+                         f"channel, time) of at least one frame, here {length} samples")
+    energy = lambda z: (z.unfold(-1, length, length) ** 2).sum((-3, -1))  # (..., source, frame)
+    signal, guess, error = map(energy, (references, estimates, references - estimates))
     silent = ((signal == 0) | (guess == 0)).any(-2, keepdim=True)
     return torch.where(silent, torch.nan, 10 * torch.log10(signal / error))

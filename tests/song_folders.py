@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 STEMS = ("drums", "bass", "other", "vocals")
 
@@ -11,6 +12,11 @@ STEMS = ("drums", "bass", "other", "vocals")
 def noise(rng: np.random.Generator, frames: int, channels: int = 2, peak: int = 4000) -> np.ndarray:
     """16-bit noise, (frames, channels)."""
     return rng.integers(-peak, peak + 1, (frames, channels)).astype(np.int16)
+
+
+def as_audio(samples: np.ndarray) -> torch.Tensor:
+    """16-bit samples (frames, channels) as the library gives them, float32 (channels, frames)."""
+    return torch.from_numpy(samples.T.astype(np.float32) / 32768)
 
 
 def write_song(folder: Path, seed: int = 0, frames: int = 8000, rate: int = 8000, channels: int = 2,

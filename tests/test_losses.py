@@ -41,8 +41,22 @@ def test_ratios_equal_auraloss_and_torchmetrics(noise):
         float(auraloss.time.SISDRLoss(zero_mean=False)(*flat)), abs=1e-3)
     assert float(losses.sisdr_time(estimates, references)) == pytest.approx(
         -float(metrics.scale_invariant_signal_distortion_ratio(estimates, references).mean()), abs=1e-3)
+    soft = 0.3 * estimates                              # too soft everywhere: the SNR is the larger, auraloss has L_down alone
+    assert float(losses.sdsdr_time(soft, references)) == pytest.approx(
+        float(auraloss.time.SDSDRLoss(zero_mean=False)(0.3 * flat[0], flat[1])), abs=1e-3)
+
+
+def test_sdsdr_is_the_smaller_of_two_so_that_too_loud_is_not_rewarded():
+    references = 0.1 * random(3, 4, 2, 4000)
+    gain = torch.tensor([2.0, 0.5, 1.0]).reshape(3, 1, 1, 1)
+    estimates = gain * references + 0.02 * random(3, 4, 2, 4000, seed=1)
+    snr = metrics.signal_noise_ratio(estimates, references)
+    alpha = (estimates * references).sum(-1) / references.square().sum(-1)
     assert float(losses.sdsdr_time(estimates, references)) == pytest.approx(
-        float(auraloss.time.SDSDRLoss(zero_mean=False)(*flat)), abs=1e-3)
+        -float(torch.minimum(snr, snr + 20 * alpha.log10()).mean()), abs=1e-3)
+    assert float(losses.sdsdr_time(2 * references, references)) == pytest.approx(0, abs=1e-3)      # L_down would be -6.02
+    louder = [float(losses.sdsdr_time(factor * references, references)) for factor in (1.5, 2.0, 3.0)]
+    assert louder == sorted(louder)
 
 
 def test_logl2_is_minus_the_snr_and_the_level():
@@ -57,9 +71,10 @@ def test_logl2_is_minus_the_snr_and_the_level():
 def test_multi_resolution_equals_auraloss(sizes):
     references = 0.1 * random(2, 4, 2, 6000)
     estimates = references + 0.03 * random(2, 4, 2, 6000, seed=1)
+    estimates[:, 0] *= 3                                # one source worse than the others: no common norm
     n_ffts, hops, windows = zip(*sizes)
-    theirs = auraloss.freq.MultiResolutionSTFTLoss(list(n_ffts), list(hops), list(windows))
-    expected = float(theirs(estimates.flatten(0, 1), references.flatten(0, 1)))
+    theirs = auraloss.freq.MultiResolutionSTFTLoss(list(n_ffts), list(hops), list(windows), w_log_mag=1 / math.log(10))
+    expected = sum(float(theirs(a.contiguous(), b.contiguous())) for a, b in zip(estimates.unbind(1), references.unbind(1))) / 4
     assert float(losses.mrs(estimates, references, sizes)) == pytest.approx(expected, rel=1e-4)
 
 
@@ -75,7 +90,8 @@ def test_plain_losses_equal_torch():
 def test_by_hand_in_time():
     signal = lambda *values: torch.tensor(values).reshape(1, 1, 1, -1)
     assert float(losses.sisdr_time(signal(2.0, 1.0), signal(1.0, 0.0))) == pytest.approx(-10 * math.log10(4), abs=1e-4)
-    assert float(losses.sdsdr_time(signal(2.0, 1.0), signal(1.0, 0.0))) == pytest.approx(-10 * math.log10(2), abs=1e-4)
+    assert float(losses.sdsdr_time(signal(2.0, 1.0), signal(1.0, 0.0))) == pytest.approx(10 * math.log10(2), abs=1e-4)
+    assert float(losses.sdsdr_time(signal(0.5, 0.5), signal(1.0, 0.0))) == pytest.approx(10 * math.log10(2), abs=1e-4)
     assert float(losses.logl1_time(signal(0.1, -0.1), signal(0.0, 0.0))) == pytest.approx(-10, abs=1e-4)
     assert float(losses.logl2_time(signal(0.1, -0.1), signal(0.0, 0.0))) == pytest.approx(-20, abs=1e-4)
 
@@ -121,15 +137,15 @@ def test_dissimilarity_equals_its_loop_and_has_its_minimum_beyond_the_truth():
     loop = 0.0
     for j in range(4):
         loop += float((estimates[:, j] - references[:, j]).square().mean()) / 4
-        loop -= 0.3 * sum(float((estimates[:, j] - references[:, i]).square().mean()) for i in range(4) if i != j) / 3 / 4
-    assert float(losses.dissimilarity(estimates, references, 0.3)) == pytest.approx(loop, rel=1e-4)
+        loop -= 0.1 * sum(float((estimates[:, j] - references[:, i]).square().mean()) for i in range(4) if i != j) / 4
+    assert float(losses.dissimilarity(estimates, references, 0.1)) == pytest.approx(loop, rel=1e-4)
     assert torch.allclose(losses.dissimilarity(estimates, references, 0.0), losses.l2_freq(estimates, references))
     truth = torch.tensor([1.0, 0.5]).reshape(1, 2, 1, 1, 1)
     best = torch.tensor([(1 - 0.5 * 0.1) / 0.9, (0.5 - 1 * 0.1) / 0.9]).reshape(1, 2, 1, 1, 1).requires_grad_()
     losses.dissimilarity(best, truth, 0.1).backward()
     assert best.grad.abs().max() < 1e-6
-    far = torch.full((1, 2, 1, 1, 1), 1e4)
-    assert losses.dissimilarity(far, truth, 1.5) < -1e6 < 0 < losses.dissimilarity(far, truth, 0.9)
+    far, four = torch.full((1, 4, 1, 1, 1), 1e4), torch.ones(1, 4, 1, 1, 1)
+    assert losses.dissimilarity(far, four, 0.34) < -1e5 < 1e5 < losses.dissimilarity(far, four, 0.32)    # lost from 1/3 on
 
 
 def test_scale_invariant_gradient_is_at_a_right_angle_to_the_estimate():
@@ -219,12 +235,63 @@ def test_too_short_signals_and_bad_weights_are_named():
     magnitudes = torch.ones(1, 1, 1, 3, 3)
     with pytest.raises(ValueError, match="1 sources"):
         losses.dissimilarity(magnitudes, magnitudes)
-    with pytest.raises(ValueError, match="weight -1"):
+    with pytest.raises(ValueError, match="beta -1"):
         losses.dissimilarity(magnitudes.expand(1, 2, 1, 3, 3), magnitudes.expand(1, 2, 1, 3, 3), -1)
     with pytest.raises(ValueError, match="15600"):
         losses.vggish_patches(torch.zeros(1, 15_000))
     with pytest.raises(ValueError, match="3840"):
         losses.TaggerFeatures().feature_maps(torch.zeros(1, 3000))
+
+
+# ------------------------------------------------------------------------------------ half precision, large and small
+
+@pytest.mark.parametrize("name", ALL)
+def test_half_precision_has_the_values_of_32_bits_and_finite_gradients(name):
+    """Ten seconds of audio: in 16 bits its sums of squares overflow."""
+    references = 0.5 * random(1, 2, 1, 100_000)
+    estimates = references + 0.05 * random(1, 2, 1, 100_000, seed=1)
+    if name not in ON_TIME:
+        S, E = stft(references, 256, 64), stft(estimates, 256, 64)
+        pair = (E, S) if name == "psa" else (E.abs(), S.abs()) if name in ON_MAGNITUDES else (
+            ideal_ratio_mask(E, 1), ideal_ratio_mask(S, 1))
+    else:
+        pair = estimates, references
+    kind = torch.complex32 if name == "psa" else torch.float16
+    halves = [x.to(kind) for x in pair]
+    exact = [x.to(pair[0].dtype).requires_grad_(place == 0) for place, x in enumerate(halves)]
+    loss = getattr(losses, name)
+    expected = loss(*exact)
+    halves[0].requires_grad_()
+    value = loss(*halves)
+    value.backward()
+    assert value.dtype == torch.float32 and torch.allclose(value, expected) and halves[0].grad.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-20])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ON_MASKS])
+def test_values_and_gradients_at_the_ends_of_32_bits(name, scale):
+    """The values of 64 bits; where those don't fit into 32 bits, as L2's of 1e20, infinity, and a gradient all the same."""
+    estimates, references = (x * scale for x in example(name))
+    estimates.requires_grad_()
+    loss = getattr(losses, name)
+    value = loss(estimates, references)
+    value.backward()
+    wide = torch.complex128 if name == "psa" else torch.float64
+    expected = float(loss(*(x.detach().to(wide) for x in (estimates, references))))
+    if abs(expected) > torch.finfo(torch.float32).max:
+        assert value.isinf()
+    else:
+        assert float(value.detach()) == pytest.approx(expected, rel=1e-3, abs=1e-30)
+    assert estimates.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["l1_time", "sisdr_time", "mrs"])
+def test_what_is_no_tensor_of_floats_is_refused_by_name(name):
+    x = random(1, 2, 1, 4000)
+    with pytest.raises(ValueError, match="references is a numpy"):
+        getattr(losses, name)(x, x.numpy())
+    with pytest.raises(ValueError, match="estimates is torch.int16"):
+        getattr(losses, name)(x.to(torch.int16), x)
 
 
 # ---------------------------------------------------------------------------------------------------- adversarial
@@ -236,36 +303,108 @@ def test_least_squares_with_smoothed_labels():
     assert float(losses.separator_loss(scores(0.1, 0.5))) == pytest.approx((0.64 + 0.16) / 4)
 
 
-@pytest.mark.parametrize("paired", [True, False])
-def test_the_game_gives_each_side_its_own_gradients(paired):
+class Loudness(torch.nn.Module):
+    """A discriminator that gives every spectrogram its mean."""
+
+    def forward(self, source):
+        return source.mean((1, 2, 3))
+
+
+def test_the_discriminators_loss_has_four_quarters_and_the_separators_both_mixtures():
+    game = losses.Discriminators(["a", "b"], width=4)
+    game.of["a"] = game.of["b"] = Loudness()
+    made = lambda a, b: torch.stack([torch.full((3, 1, 2, 2), a), torch.full((3, 1, 2, 2), b)], 1)
+    real, fake, others, unpaired = made(0.5, 0.7), made(0.3, 0.2), made(0.8, 0.9), made(0.6, 0.4)
+    quarters = sum((value - label) ** 2 for values, label in (((0.5, 0.7), 0.9), ((0.3, 0.2), 0.1), ((0.8, 0.9), 0.9),
+                                                              ((0.6, 0.4), 0.1)) for value in values) / 4 / 2
+    assert float(game.loss(real, fake, others, unpaired)) == pytest.approx(quarters, abs=1e-6)
+    separator = sum((value - 0.9) ** 2 for value in (0.3, 0.2, 0.6, 0.4)) / 2
+    assert float(game.separation_loss(fake, unpaired)) == pytest.approx(separator, abs=1e-6)
+
+
+def test_the_game_gives_each_side_its_own_gradients():
     torch.manual_seed(0)
-    judges = losses.Discriminators(paired=paired, width=4)
-    S, X = torch.rand(3, 4, 1, 64, 40), torch.rand(3, 1, 64, 40)
-    estimates = torch.rand(3, 4, 1, 64, 40).requires_grad_()
-    judges.loss(estimates, S, X).backward()
-    assert estimates.grad is None and all(p.grad is not None for p in judges.parameters())
-    value = losses.adversarial(estimates, S, judges, X, gamma=2.0)
-    expected = losses.l2_freq(estimates, S) + 2 * judges.separation_loss(estimates, X)
-    assert torch.allclose(value, expected)
+    game = losses.Discriminators(width=4)
+    real, others = torch.rand(3, 4, 1, 128, 64), torch.rand(3, 4, 1, 128, 64)
+    fake, unpaired = (torch.rand(3, 4, 1, 128, 64).requires_grad_() for _ in range(2))
+    game.loss(real, fake, others, unpaired).backward()
+    assert fake.grad is None and unpaired.grad is None and all(p.grad is not None for p in game.parameters())
+    value = losses.adversarial(fake, real, unpaired, game, gamma=2.0)
+    assert torch.allclose(value, losses.l2_freq(fake, real) + 2 * game.separation_loss(fake, unpaired))
     value.backward()
-    assert estimates.grad.abs().sum() > 0
-    assert len(judges.judges) == 4 and (judges.judges["drums"](S[:, 0], X).shape == (3,))
+    assert fake.grad.abs().sum() > 0 and unpaired.grad.abs().sum() > 0
+    assert len(game.of) == 4 and game.of["drums"](real[:, 0]).shape == (3,)
 
 
-def test_only_a_paired_judge_sees_the_mixture():
-    S, X = torch.rand(2, 1, 64, 40), torch.rand(2, 1, 64, 40)
-    alone, beside = (losses.SourceDiscriminator(paired=paired, width=4).eval() for paired in (False, True))
-    assert torch.equal(alone(S, X), alone(S, 2 * X)) and not torch.equal(beside(S, X), beside(S, 2 * X))
-    with pytest.raises(ValueError, match="mixture"):
-        beside(S)
+class OneMask(torch.nn.Module):
+    """A separator with one number: its share of the mixture for every source."""
+
+    def __init__(self, sources=2):
+        super().__init__()
+        self.sources, self.share = sources, torch.nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x):
+        return self.share.expand(len(x), self.sources, *x.shape[1:])
 
 
-def test_unpaired_references_may_have_a_mixture_of_their_own():
+def test_the_turns_see_what_they_should():
+    """Both mixtures are separated, real are the paired and the other sources, and each side gets its own gradient."""
     torch.manual_seed(0)
-    judges = losses.Discriminators(width=4)
-    S, X, other = torch.rand(2, 4, 1, 64, 40), torch.rand(2, 1, 64, 40), torch.rand(2, 1, 64, 40)
-    judges.eval()
-    assert not torch.equal(judges.loss(S, S, X), judges.loss(S, S, X, other))
+    game, model = losses.Discriminators(["a", "b"], width=4), OneMask()
+    turns = losses.AdversarialSteps(game, 256, 64)
+    sources, mixtures, others = random(2, 2, 1, 6000), random(2, 1, 6000, seed=1), random(2, 2, 1, 6000, seed=2)
+    game.eval()
+    S, U, X, X_other = (stft(x, 256, 64).abs() for x in (sources, others, sources.sum(1), mixtures))
+    fake, unpaired = (0.3 * x.unsqueeze(1).expand_as(S) for x in (X, X_other))
+    value = turns.discriminator(model, (sources, mixtures, others))
+    assert torch.allclose(value, game.loss(S, fake, U, unpaired), rtol=1e-4)
+    value.backward()
+    assert model.share.grad is None
+    found = turns.separator(model, (sources, mixtures, others))
+    assert torch.allclose(found["l2"], losses.l2_freq(fake, S), rtol=1e-4)
+    assert torch.allclose(found["adversarial"], game.separation_loss(fake, unpaired), rtol=1e-4)
+    assert float(found["loss"].detach()) == pytest.approx(2 * float(found["l2"].detach()), rel=1e-4)     # both begin alike
+    found["loss"].backward()
+    assert model.share.grad.isfinite()
+
+
+def test_paired_and_unpaired_items_are_sources_a_mixture_and_sources():
+    sets = [[random(2, 1, 50, seed=10 * k + i) for i in range(3)] for k in range(3)]
+    data = losses.PairedAndUnpaired(*sets)
+    paired, mixture, others = data[1]
+    assert len(data) == 3 and torch.equal(paired, sets[0][1]) and torch.equal(others, sets[2][1])
+    assert torch.equal(mixture, sets[1][1].sum(0))
+
+
+# ----------------------------------------------------------------------------------------------------- training steps
+
+def test_a_step_compares_what_its_loss_is_for():
+    model, sources = OneMask(), random(2, 2, 1, 3000)
+    S = stft(sources, 256, 64)
+    masks = torch.full_like(S.real, 0.3)
+    by_hand = {"masks": losses.l1_mask(masks, ideal_ratio_mask(S, 1)),
+               "magnitudes": losses.l1_freq(0.3 * S.sum(1, keepdim=True).abs().expand_as(masks), S.abs()),
+               "waveforms": losses.l1_time(0.3 * sources.sum(1, keepdim=True).expand_as(sources), sources)}
+    for (compares, expected), loss in zip(by_hand.items(), (losses.l1_mask, losses.l1_freq, losses.l1_time)):
+        assert torch.allclose(losses.LossStep(loss, compares, 256, 64)(model, sources), expected, rtol=1e-3), compares
+    assert losses.LossStep(losses.psa, "spectra", 256, 64)(model, sources).isfinite()
+    with pytest.raises(ValueError, match="compares is 'phases'"):
+        losses.compared("phases", masks, S, sources, 64)
+
+
+def test_the_deep_feature_step_adds_both_terms_at_half_of_l2():
+    torch.manual_seed(0)
+    network = losses.TaggerFeatures().requires_grad_(False).eval()
+    network.mel.fill_(1 / 96)
+    step, model, sources = losses.DeepFeatureStep(network, 16_000, 0.5, 256, 64), OneMask(), 0.1 * random(1, 2, 1, 16_000)
+    found = step(model, sources)
+    delta, lam = step.factors
+    assert float(delta * found["feature"].detach()) == pytest.approx(float(found["l2"].detach()) / 2, rel=1e-4)
+    assert float(lam * found["style"].detach()) == pytest.approx(float(found["l2"].detach()) / 2, rel=1e-4)
+    half = 0.3 * sources.sum(1, keepdim=True).expand_as(sources)[..., :8000], sources[..., :8000]
+    assert torch.allclose(found["feature"], losses.deep_feature(*half, network), rtol=1e-2)
+    found["loss"].backward()
+    assert model.share.grad.abs() > 0
 
 
 # -------------------------------------------------------------------------------------------------- deep features
@@ -285,16 +424,22 @@ def test_vggish_has_the_published_layout(tmp_path):
 def test_vggish_reads_its_file_and_refuses_others(tmp_path):
     torch.manual_seed(0)
     network = losses.VGGish(embed=False)
-    torch.save({**network.state_dict(), "embeddings.0.weight": torch.zeros(1)}, tmp_path / "torchvggish.pth")
-    loaded = losses.load_vggish(tmp_path / "torchvggish.pth", embed=False)
+    path = tmp_path / "vggish.pth"
+    torch.save({**network.state_dict(), "embeddings.0.weight": torch.zeros(1)}, path)
+    loaded = losses.load_vggish(path, embed=False)
     second = 0.1 * random(2, 16_000)
     for ours, theirs in zip(loaded.feature_maps(second), network.feature_maps(second)):
         assert torch.equal(ours, theirs)
-    assert isinstance(losses.load_feature_network(tmp_path / "torchvggish.pth"), losses.VGGish)
-    with pytest.raises(ValueError, match="another network"):
-        losses.load_tagger(tmp_path / "torchvggish.pth")
+    assert isinstance(losses.load_feature_network(path), losses.VGGish)
+    with pytest.raises(ValueError, match="vggish.pth does not fit TaggerFeatures"):
+        losses.load_tagger(path)
     with pytest.raises(FileNotFoundError, match="missing.pth"):
         losses.load_vggish(tmp_path / "missing.pth")
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:1000], b"<html>404</html>"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="vggish.pth"):
+            losses.load_vggish(path, embed=False)
 
 
 def test_vggish_patches_are_log_mel_of_windows_every_10_ms():
@@ -327,8 +472,8 @@ def test_a_tagger_with_another_hash_is_refused(tmp_path, monkeypatch):
     (tmp_path / "taggers").mkdir()
     (tmp_path / "taggers" / "mtat_fcn.pth").write_bytes(b"not it")
     monkeypatch.setenv("COURSE_WEIGHTS_DIR", str(tmp_path))
-    with pytest.raises(ValueError, match="SHA-256"):
-        losses.fetch_tagger()
+    with pytest.raises(ValueError, match="mtat_fcn.pth"):
+        losses.load_tagger()
 
 
 def test_feature_losses_are_zero_for_equals_and_differ_where_they_should():
@@ -338,6 +483,8 @@ def test_feature_losses_are_zero_for_equals_and_differ_where_they_should():
     network.requires_grad_(False).eval()
     sources = 0.1 * random(1, 2, 2, 8192)
     other = (0.1 * random(1, 2, 2, 8192, seed=1)).requires_grad_()
+    assert losses.feature_and_style(other, sources, network) == (losses.deep_feature(other, sources, network),
+                                                                 losses.gram_style(other, sources, network))
     for loss in (losses.deep_feature, losses.gram_style):
         assert float(loss(sources, sources, network)) == 0
         value = loss(other, sources, network)

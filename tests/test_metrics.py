@@ -11,10 +11,27 @@ import torchmetrics.functional.audio as torchmetrics_audio
 
 from course_lib.data import STEMS, open_tracks, recording
 from course_lib.data.without_ffmpeg import import_museval
-from course_lib.metrics import (bss_eval, chunk_sdr, conjugate_gradients, distortion_anchor, improvement,
-                                interference_anchor, lagged_products, levinson, median_over_frames, median_over_tracks,
-                                projection_filters, sd_sdr, sdr, sdr_after_filter, si_sdr, snr, toeplitz_inverse,
-                                toeplitz_product, utterance_sdr)
+from course_lib.metrics import (
+    bss_eval,
+    chunk_sdr,
+    conjugate_gradients,
+    distortion_anchor,
+    improvement,
+    interference_anchor,
+    lagged_products,
+    levinson,
+    median_over_frames,
+    median_over_tracks,
+    projection_filters,
+    sd_sdr,
+    sdr,
+    sdr_after_filter,
+    si_sdr,
+    snr,
+    toeplitz_inverse,
+    toeplitz_product,
+    utterance_sdr,
+)
 from course_lib.spectral import apply_mask, ideal_ratio_mask, istft, stft
 
 museval = import_museval()
@@ -397,3 +414,73 @@ def test_anchors():
     assert torch.equal(interference_anchor(target, 0 * others), target)
     with pytest.raises(ValueError, match="holes"):
         distortion_anchor(target, rate, generator(), holes=2)
+
+
+# --- the type and size of what comes in -----------------------------------------------------------------------------
+
+RATIOS = [snr, sdr, si_sdr, sd_sdr, utterance_sdr]
+
+
+@pytest.mark.parametrize("metric", RATIOS)
+def test_half_precision_has_the_right_score(metric):
+    """Ten seconds of stereo: the energy of 220,000 lies beyond float16's 65,504 (infinity would say 'perfect')."""
+    s = 0.5 * torch.randn(1, 2, 441_000, generator=torch.Generator().manual_seed(0))
+    e = s + 0.05 * torch.randn(1, 2, 441_000, generator=torch.Generator().manual_seed(1))
+    for kind in (torch.float16, torch.bfloat16):
+        half = metric(e.to(kind), s.to(kind))
+        assert half.dtype == torch.float32
+        assert torch.allclose(half.double(), metric(e.to(kind).double(), s.to(kind).double()), atol=1e-3)
+    assert (metric(e.half(), s.half()) - metric(e, s)).abs().max() < 0.05, "20 dB, but for the rounding of the samples"
+
+
+@pytest.mark.parametrize("metric", [*RATIOS[:4], sdr_after_filter])
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e20, 1e30])
+def test_scores_do_not_depend_on_the_scale(metric, scale):
+    s = noise(2, 3000, dtype=torch.float32)
+    e = s + 0.1 * noise(2, 3000, seed=1, dtype=torch.float32)
+    assert torch.allclose(metric(scale * e, scale * s), metric(e, s), atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e20])
+def test_bss_eval_does_not_depend_on_the_scale(scale):
+    references = noise(2, 2, 3000, dtype=torch.float32)
+    estimates = references + 0.1 * noise(2, 2, 3000, seed=1, dtype=torch.float32)
+    expected = torch.stack(bss_eval(references, estimates, 1000, taps=16))
+    assert torch.allclose(torch.stack(bss_eval(scale * references, scale * estimates, 1000, taps=16)), expected, atol=1e-3)
+    half = torch.stack(bss_eval(references.half(), estimates.half(), 1000, taps=16))
+    assert (half - expected).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("metric", RATIOS[:4])
+@pytest.mark.parametrize("kind,scale", [(torch.float16, 1.0), (torch.float32, 1e-18), (torch.float32, 1e18)])
+def test_gradients_are_finite_even_beside_a_silent_reference(metric, kind, scale):
+    s = (scale * noise(2, 400)).to(kind)
+    s[1] = 0
+    e = (s + (0.1 * scale * noise(2, 400, seed=1)).to(kind)).requires_grad_()
+    scores = metric(e, s)
+    assert scores[0].isfinite() and scores[1].isnan()
+    scores.nansum().backward()
+    assert e.grad.isfinite().all() and e.grad[0].abs().max() > 0 and (e.grad[1] == 0).all()
+
+
+@pytest.mark.parametrize("shape,order,fix", [((2, 400, 2), "source, time, channel", "swapaxes"), ((400, 2, 2), "time, source", "movedim"),
+                                             ((2, 400_000, 2), "museval", "swapaxes")])
+def test_axes_in_musevals_order_are_refused_before_anything_is_computed(shape, order, fix):
+    """As channels, a time of 400 samples would ask for gigabytes."""
+    x = torch.zeros(1).expand(shape)
+    with pytest.raises(ValueError, match=rf"(?s){order}.*{fix}"):
+        bss_eval(x, x, 44100)
+    assert bss_eval(noise(2, 8, 3), noise(2, 8, 3, seed=1), 44100).sdr.isfinite().all(), "few samples of few channels"
+
+
+@pytest.mark.parametrize("metric", [snr, sdr, si_sdr, sd_sdr, utterance_sdr, sdr_after_filter])
+def test_numpy_arrays_are_refused_by_name(metric):
+    x = np.zeros((2, 100), dtype=np.float32)
+    with pytest.raises(ValueError, match=r"references is a numpy.ndarray.*torch.from_numpy\(references\)"):
+        metric(torch.zeros(2, 100), x)
+    with pytest.raises(ValueError, match="estimates is a numpy.ndarray"):
+        metric(x, torch.zeros(2, 100))
+    with pytest.raises(ValueError, match="references is a numpy.ndarray"):
+        bss_eval(x[None], torch.zeros(1, 2, 100), 100)
+    with pytest.raises(ValueError, match="mixture is a numpy.ndarray"):
+        improvement(snr, torch.zeros(2, 100), torch.zeros(2, 100), x)

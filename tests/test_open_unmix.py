@@ -11,11 +11,26 @@ import torch
 from torch import nn
 
 from course_lib.data import STEMS, RandomChunks, Track
-from course_lib.open_unmix import (OFFICIAL, JointOpenUnmix, MaskHead, OpenUnmix, SpectrogramEncoder, SpectrogramStep,
-                                   _em_step, bandwidth_to_max_bin, input_statistics, official_open_unmix, prepare_input,
-                                   separate, separation_scores, wiener)
+from course_lib.open_unmix import (
+    OFFICIAL,
+    JointOpenUnmix,
+    MaskHead,
+    OpenUnmix,
+    SpectrogramEncoder,
+    SpectrogramStep,
+    _em_step,
+    bandwidth_to_max_bin,
+    error_level,
+    input_statistics,
+    official_open_unmix,
+    prepare_input,
+    separate,
+    separation_scores,
+    stft_sizes,
+    wiener,
+)
 from course_lib.spectral import apply_mask, ideal_ratio_mask, stft
-from course_lib.training import fit, process_batches
+from course_lib.training import FitSettings, fit, process_batches, with_facts
 
 
 def generator(seed=0):
@@ -369,6 +384,50 @@ def test_separating_with_constant_masks():
         separate(KnowsTheAnswer(1.0, 1.0), mixture[0], 256, 64)
 
 
+def test_the_model_says_which_stft():
+    """Its bins give n_fft, its facts the hop; sizes that contradict it are refused, where they were taken in silence."""
+    model, mixture = shaken(JointOpenUnmix(65, 2, 8, nb_layers=1)), 0.1 * torch.randn(2, 3000, generator=generator())
+    assert stft_sizes(model) == (128, 32) and stft_sizes(model, hop_length=64) == (128, 64)
+    assert torch.equal(separate(model, mixture), separate(model, mixture, 128, 32))
+    for arguments in ((256,), (256, 64)):
+        with pytest.raises(ValueError, match="n_fft is 256, but this JointOpenUnmix was made for 128; leave"):
+            separate(model, mixture, *arguments)
+    with_facts(model, rate=8000, n_fft=128, hop_length=16)
+    assert stft_sizes(model) == (128, 16)
+    assert torch.equal(separate(model, mixture), separate(model, mixture, hop_length=16))
+    with pytest.raises(ValueError, match="hop_length is 32, but this JointOpenUnmix was made for 16"):
+        separate(model, mixture, 128, 32)
+    with pytest.raises(ValueError, match="n_fft is 256"):
+        SpectrogramStep(256, 64)(model, torch.zeros(1, 4, 2, 3000))
+    with pytest.raises(ValueError, match="n_fft is 256"):
+        prepare_input(model, [small_track(0)], n_fft=256)
+    models = {"a": shaken(OpenUnmix(65, 2, 8)), "b": shaken(OpenUnmix(33, 2, 8))}
+    with pytest.raises(ValueError, match=r"made for several STFTs, \[\(64, 16\), \(128, 32\)\]; expected one"):
+        separate(models, mixture)
+
+
+def test_published_networks_know_their_stft():
+    assert stft_sizes(official_open_unmix("umxse")) == (1024, 512) and official_open_unmix("umxse").facts.rate == 16000
+
+
+def test_audio_of_another_type_is_computed_in_the_models():
+    """float64, which soundfile gives by default, to and from a float32 model; the estimates come as the mixture came."""
+    model, mixture = shaken(JointOpenUnmix(65, 2, 8, nb_layers=1)), 0.1 * torch.randn(2, 3000, generator=generator())
+    exact = separate(model, mixture.double())
+    assert exact.dtype == torch.float64 and (exact - separate(model, mixture)).abs().max() < 1e-6
+
+
+def test_audio_of_other_types():
+    """64 bits, soundfile's default, in and out; NumPy's arrays, whose axes may be turned, are refused by name."""
+    torch.manual_seed(0)
+    model, mixture = JointOpenUnmix(129, 2, 8, 1).eval(), torch.randn(2, 3000, dtype=torch.float64, generator=generator())
+    with torch.no_grad():
+        estimates = separate(model, mixture)
+        assert estimates.dtype == torch.float64 and torch.allclose(estimates.float(), separate(model, mixture.float()), atol=1e-6)
+    with pytest.raises(ValueError, match="mixture is a numpy.ndarray"):
+        separate(model, mixture.numpy())
+
+
 def test_scores_by_hand():
     """All of it for the only sounding stem: a perfect score; a tenth too little of it: 20 dB; silent stems don't count."""
     track = small_track(silent=STEMS[1:])
@@ -392,6 +451,19 @@ def test_step_by_hand():
     assert abs(float(step(KnowsTheAnswer(0.5, 0.5), alone)) - 10 * math.log10(0.251)) < 1e-2
     louder = float(step(KnowsTheAnswer(0.3, 0.2), alone * 7))
     assert abs(louder - float(step(KnowsTheAnswer(0.3, 0.2), alone))) < 1e-3  # a level, so loudness doesn't matter
+
+
+def test_error_level_is_the_mean_over_chunks_and_sources_and_gives_magnitudes_the_mixtures_phase():
+    S = torch.randn(3, 2, 2, 5, 7, dtype=torch.complex64, generator=generator())       # (batch, source, channel, bin, frame)
+    X, guess = S.sum(1), torch.rand(3, 2, 2, 5, 7, generator=generator(1))
+    levels = []
+    for n in range(3):
+        for j in range(2):
+            error = (guess[n, j] * torch.exp(1j * X[n].angle()) - S[n, j]).abs().square().sum()
+            levels.append(10 * torch.log10(error / X[n].abs().square().sum() + 1e-2))
+    assert torch.allclose(error_level(guess, S, X, 1e-2), torch.stack(levels).mean(), atol=1e-4)
+    silence = torch.zeros_like(S)
+    assert math.isclose(float(error_level(torch.zeros(3, 2, 2, 5, 7), silence, silence.sum(1))), -30, rel_tol=1e-4)
 
 
 def test_step_of_some_sources():
@@ -466,7 +538,7 @@ def test_the_chapters_loop_and_fit_give_equal_weights():
     songs = [small_track(seed) for seed in range(3)]
     loop = tiny_run(by_hand, songs)
     library = tiny_run(lambda model, step, batches, optimizer: fit(
-        model, step, batches, optimizer, 5, clip=1.0, progress=False), songs)
+        model, step, batches, optimizer, FitSettings(5, clip=1.0), progress=False), songs)
     assert all(torch.equal(loop[name], library[name]) for name in loop)
 
 

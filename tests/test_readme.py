@@ -1,19 +1,19 @@
 """What README.md says: its tables are those in data/, its commands exist, its links lead somewhere."""
 
-import csv
 import re
 from pathlib import Path
 
+from course_lib.authoring import readme
 from course_lib.cli import COMMANDS
+from course_lib.results import measured
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
 
 
 def band_table() -> str:
-    """The realism table of the README from data/results/band_realism.csv: ours / MUSDB18's per method and stem."""
-    with (ROOT / "data/results/band_realism.csv").open(encoding="utf8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    """The realism table of the README from the measured one: ours / MUSDB18's per method and stem."""
+    rows = measured("01_stft_and_masks/band_realism")
     stems = list(dict.fromkeys(row["stem"] for row in rows))
     lines = ["| SDR in dB, ours / MUSDB18 | " + " | ".join(stems) + " |", "|---" * (len(stems) + 1) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -24,7 +24,11 @@ def band_table() -> str:
 
 def test_band_table_is_the_measured_one():
     shown = re.search(r"<!-- band realism -->\n(.*?)\n<!-- /band realism -->", README, re.DOTALL)[1]
-    assert shown == band_table(), "README.md's table of the band is not data/results/band_realism.csv; it should be:\n" + band_table()
+    assert shown == band_table(), "README.md's table of the band is not data/results/01_stft_and_masks/band_realism.csv; it should be:\n" + band_table()
+
+
+def test_tables_are_what_course_sync_writes():
+    assert README == readme.with_tables(README, ROOT), "README.md's tables are out of date: uv run course sync"
 
 
 def test_every_command_is_described():

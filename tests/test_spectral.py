@@ -8,10 +8,30 @@ import pytest
 import torch
 
 from course_lib import spectral
-from course_lib.spectral import (amplitude_to_db, apply_mask, cola_deviation, complex_mask, fft_frequencies, frame,
-                                 framewise_sdr, hann_window, hz_to_mel, ideal_binary_mask, ideal_ratio_mask, istft,
-                                 mel_filterbank, mel_spectrogram, mel_to_hz, multichannel_wiener, overlap_add,
-                                 phase_sensitive_mask, reflect_pad, spatial_model, stft)
+from course_lib.spectral import (
+    amplitude_to_db,
+    apply_mask,
+    cola_deviation,
+    complex_mask,
+    fft_frequencies,
+    frame,
+    framewise_sdr,
+    hann_window,
+    hz_to_mel,
+    ideal_binary_mask,
+    ideal_ratio_mask,
+    istft,
+    mel_filterbank,
+    mel_spectrogram,
+    mel_to_hz,
+    multichannel_wiener,
+    overlap_add,
+    phase_sensitive_mask,
+    reflect_pad,
+    song_sdr,
+    spatial_model,
+    stft,
+)
 
 SIZES = [(2048, 512), (1024, 256), (512, 128), (400, 100), (1024, 300), (64, 1), (16, 5)]
 
@@ -246,6 +266,16 @@ def test_wiener_equals_the_formula_point_by_point():
             assert (estimates[j, :, f, t] - expected).abs().max() < 1e-8
 
 
+def test_the_power_of_the_spatial_model_is_the_likeliest():
+    S = source_spectra(dtype=torch.float64)
+    v, R = spatial_model(S)
+    Y = S.movedim(-3, -1)                                           # (source, bin, frame, channel)
+    squared = ((Y @ torch.linalg.inv(R).mT) * Y.conj()).sum(-1).real
+    log_likelihood = lambda v: -2 * torch.log(v) - squared / v      # of a complex Gaussian with covariance v R
+    best = log_likelihood(v)
+    assert (best > log_likelihood(1.01 * v)).all() and (best > log_likelihood(0.99 * v)).all()
+
+
 def test_wiener_hears_directions_that_a_mask_cannot():
     sources = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(3)) * torch.tensor([[[1.0], [0.3]], [[0.3], [1.0]]])
     S = stft(sources, 512, 128)
@@ -288,6 +318,32 @@ def test_gradients_are_finite_on_silence():
 
 
 # --- the score --------------------------------------------------------------------------------------------------------------
+
+def test_song_sdr_is_the_energy_ratio_of_all_channels():
+    references = noise(3, 2, 500)
+    estimates = references + 0.1 * noise(3, 2, 500, seed=1)
+    s, e = references.double().numpy(), estimates.double().numpy()
+    expected = 10 * np.log10((s ** 2).sum((1, 2)) / ((s - e) ** 2).sum((1, 2)))
+    assert np.abs(song_sdr(estimates, references).numpy() - expected).max() < 1e-4
+    assert song_sdr(estimates[:, :1], references[:, :1]).shape == (3,)
+    assert song_sdr(estimates[0], references[0]).shape == ()
+    scores = song_sdr(estimates, references)
+    for scale in (1e-20, 1e15):
+        assert torch.allclose(song_sdr(scale * estimates, scale * references), scores, atol=1e-3)
+    assert torch.allclose(song_sdr(estimates.half(), references.half()).float(), scores, atol=0.1)
+
+
+def test_song_sdr_of_silence():
+    references = noise(3, 2, 500)
+    references[1] = 0
+    silent, perfect = song_sdr(torch.zeros_like(references), references), song_sdr(references, references)
+    assert silent.isnan().tolist() == [False, True, False] and (silent[[0, 2]] == 0).all()
+    assert perfect.isnan().tolist() == [False, True, False] and perfect[[0, 2]].isposinf().all()
+    with pytest.raises(ValueError, match=r"estimates \(3, 2, 400\) and references"):
+        song_sdr(references[..., :400], references)
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        song_sdr(references / 0, references)
+
 
 def test_framewise_sdr_equals_museval():
     from course_lib.data.without_ffmpeg import import_museval

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from course_lib.notebook import players
-from course_lib.notebook.progress import executing
+from course_lib.progress import executing
 
 REFERENCE = "reference"
 COLUMNS = ("rater", "item", "condition", "rating")

@@ -22,7 +22,7 @@ import numpy as np
 import traitlets
 
 from course_lib.notebook import players
-from course_lib.notebook.progress import executing
+from course_lib.progress import executing
 
 STEM_COMPRESSION = 0.8                                # variable bit rate: about 10 kB/s for a stereo stem at 44.1 kHz
 GAIN_RANGE = (-40.0, 6.0)                             # dB
@@ -43,8 +43,8 @@ class EncodedStems:
 def checked_stems(stems: Mapping[str, object]) -> dict[str, np.ndarray]:
     """Stems as arrays (channels, time), after a check that they fit together. Errors as in `mix_stems`."""
     if not isinstance(stems, Mapping) or not stems:
-        raise ValueError(f"stems is {type(stems).__name__} of length {len(stems)}; expected a mapping name -> audio "
-                         "with at least one stem")
+        found = f"{type(stems).__name__}" if not isinstance(stems, Mapping) else "empty"
+        raise ValueError(f"stems is {found}; expected a mapping name -> audio with at least one stem")
     if odd := [name for name in stems if not isinstance(name, str) or not name.strip()]:
         raise ValueError(f"stems has the names {odd}; expected words such as 'drums'")
     arrays = {name: players.as_channels(x, f"stem {name!r}") for name, x in stems.items()}

@@ -14,10 +14,14 @@ import base64
 import html
 import io
 import math
+import numbers
 
 import numpy as np
 
+from course_lib.paths import shown
+
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)   # Hz; what the MP3 standard knows
+HIGHEST_RATE = 1_000_000              # Hz; no audio has more, and the filter for another rate grows with it
 MP3_COMPRESSION = 0.6                 # variable bit rate, 0 best .. 1 smallest: 12-15 kB/s for stereo music at 44.1 kHz
 CHANNEL_NAMES = {1: "mono", 2: "stereo"}
 FIGURE_STYLE = "margin: 0.3em 0 0.8em 0; max-width: 40em;"
@@ -29,7 +33,10 @@ def as_channels(x, name: str = "x", max_channels: int = 2) -> np.ndarray:
     x: torch tensor or array of floats, (time,) or (channels, time) with 1 <= channels <= max_channels.
     name: what the error messages call it. Raises ValueError for other shapes, integers, NaN, infinity and no samples.
     """
-    x = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    if hasattr(x, "detach"):                       # a tensor; NumPy has no bfloat16
+        x = x.detach().cpu()
+        x = (x.float() if x.is_floating_point() else x).numpy()
+    x = np.asarray(x)
     if x.dtype.kind != "f":
         raise ValueError(f"{name} has dtype {x.dtype}; expected floats in [-1, 1] (16-bit integers: divide by 32768)")
     if x.ndim not in (1, 2):
@@ -41,15 +48,18 @@ def as_channels(x, name: str = "x", max_channels: int = 2) -> np.ndarray:
         turned = " It looks like (time, channels): pass x.T" if channels.shape[1] <= max_channels else ""
         raise ValueError(f"{name} has shape {x.shape}; expected (time,) or (channels, time) "
                          f"with at most {max_channels} channels.{turned}")
+    with np.errstate(over="ignore"):
+        channels = channels.astype(np.float32)
     if not np.isfinite(channels).all():
         bad = int((~np.isfinite(channels)).sum())
         raise ValueError(f"{name} holds {bad} samples that are NaN or infinite; expected finite samples in [-1, 1]")
-    return channels.astype(np.float32)
+    return channels
 
 
 def checked_rate(rate) -> int:
-    """The sample rate in Hz as an int; ValueError unless it is a positive whole number."""
-    if isinstance(rate, bool) or not rate > 0 or int(rate) != rate:
+    """The sample rate in Hz as an int; ValueError unless it is a positive whole number that audio has."""
+    number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+    if not number or not 0 < rate <= HIGHEST_RATE or int(rate) != rate:
         raise ValueError(f"rate is {rate!r}; expected the sample rate in Hz, a positive whole number such as 44100")
     return int(rate)
 
@@ -117,8 +127,8 @@ def player_html(x, rate: int, title: str | None = None, *, lossless: bool = Fals
     channels, rate = as_channels(x), checked_rate(rate)
     scale = playback_scale(float(np.abs(channels).max()), normalize)
     remark = f" (scaled by {scale:g})" if scale != 1 else ""
-    caption = html.escape((title or "") + remark).strip()
-    name = html.escape(title or "sound")
+    caption = html.escape(shown(title or "") + remark).strip()
+    name = html.escape(shown(title or "sound"))
     source = audio_source(channels * scale, rate, lossless=lossless)
     return (f'<figure class="course-player" style="{FIGURE_STYLE}">'
             + (f'<figcaption class="course-player-title">{caption}</figcaption>' if caption else "")
@@ -139,6 +149,6 @@ def listen(x, rate: int, title: str | None = None, *, lossless: bool = False, no
     from IPython.display import display
 
     channels, rate = as_channels(x), checked_rate(rate)
-    text = f"player: {title or 'sound'} ({describe(channels, rate)})"
+    text = f"player: {shown(title or 'sound')} ({describe(channels, rate)})"
     page = player_html(channels, rate, title, lossless=lossless, normalize=normalize)
     display({"text/html": page, "text/plain": text}, raw=True)

@@ -84,7 +84,7 @@ def use_house_style() -> None:
     import matplotlib.pyplot as plt
 
     from course_lib.notebook.plots import HOUSE_STYLE
-    from course_lib.notebook.progress import in_notebook
+    from course_lib.progress import in_notebook
 
     plt.rcParams.update(HOUSE_STYLE)
     if in_notebook():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from course_lib.notebook.progress import executing
+from course_lib.progress import executing
 
 Range = tuple[float, float, float, float]        # lowest, highest, step, first value
 NOTE = "Run this cell to get the sliders."

@@ -14,31 +14,12 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from course_lib.notebook.publish import addresses_in, current_address
-from course_lib.notebook.run import minutes_text
+from course_lib import catalogue
+from course_lib.authoring.minutes import minutes_text
+from course_lib.authoring.publish import addresses_in, current_address
 
 # Chapter -> the module it exports to.
-MODULES = {
-    "01_stft_and_masks": "spectral",
-    "02_classic_separation": "classic",
-    "03_metrics": "metrics",
-    "04_open_unmix": "open_unmix",
-    "05_losses": "losses",
-    "06_demucs": "demucs",
-    "07_hybrid_demucs": "hdemucs",
-    "08_ht_demucs": "htdemucs",
-    "08b_sparse_attention": "sparse_attention",
-    "09_separating_songs": "separate",
-    "10_vq_vae": "vqvae",
-    "11_music_vq_vae": "jukebox",
-    "12_priors_and_sampling": "priors",
-    "13_music_tagging": "taggers",
-    "14_tagbox": "tagbox",
-    "14b_mixit": "mixit",
-    "15_wavenet_autoencoder": "wavenet",
-    "16_music_translation": "translation",
-    "17_studio": "studio",
-}
+MODULES = {chapter.name: chapter.module for chapter in catalogue.CHAPTERS}
 NOTEBOOK_MEGABYTES, FILE_MEGABYTES = 1.5, 10.0
 CELL_LINES_MEDIAN, CELL_LINES_NINE_IN_TEN, CELL_LINES_MOST = 10, 25, 60
 PROSE_SHARE = 0.85  # of the code cells come right after a cell of text

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from flawless_chapter import CHAPTER, MINUTES, PYPROJECT, flawless_notebook, write_pair
+
+from tests.notebooks.flawless_chapter import CHAPTER, MINUTES, PYPROJECT, flawless_notebook, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 

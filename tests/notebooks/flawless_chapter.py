@@ -6,8 +6,8 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course_lib.notebook.publish import PLACEHOLDER
-from course_lib.notebook.run import NOTEBOOK_METADATA
+from course_lib.authoring.publish import PLACEHOLDER
+from course_lib.authoring.run import NOTEBOOK_METADATA
 
 CHAPTER = "01_stft_and_masks"
 SETUP = f"""\

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from chapter_checks import export_drift, read
-from flawless_chapter import write_pair
 from nbformat.v4 import new_code_cell
+
+from tests.notebooks.chapter_checks import export_drift, read
+from tests.notebooks.flawless_chapter import write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from chapter_checks import CHECKS, notebooks, read, tracked_files
-from flawless_chapter import write_pair
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from tests.notebooks.chapter_checks import CHECKS, notebooks, read, tracked_files
+from tests.notebooks.flawless_chapter import write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 

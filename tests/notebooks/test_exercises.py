@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-CHAPTERS = sorted((Path(__file__).parent.parent / "chapters").glob("[0-9]*.py"))
+CHAPTERS = sorted((Path(__file__).resolve().parents[2] / "chapters").glob("[0-9]*.py"))
 
 
 def answers(text: str) -> list[str]:

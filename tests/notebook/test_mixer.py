@@ -151,3 +151,9 @@ def test_the_traits_travel_as_json_and_buffers():
 def test_stems_that_do_not_fit_are_refused_in_words(stems, message):
     with pytest.raises(ValueError, match=message):
         mixer.mix_stems(stems, RATE)
+
+
+@pytest.mark.parametrize("stems", [None, [], {}, 5])
+def test_what_is_no_mapping_of_stems_is_named(stems):
+    with pytest.raises(ValueError, match="stems is .*; expected a mapping name -> audio"):
+        mixer.checked_stems(stems)

@@ -333,3 +333,17 @@ def test_intervals_are_seeded_and_leave_undefined_scores_out():
     assert all(math.isnan(part) for part in tables.mean_interval([math.nan, math.nan]))
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         tables.mean_interval(np.ones((2, 2)))
+
+
+def test_pairs_are_compared_track_by_track():
+    """Tracks differ far more than methods: the difference is sure where the two means' intervals overlap widely."""
+    hard = np.random.default_rng(0).normal(0, 5, 20)
+    first, second = hard + 0.5 + 0.1 * np.arange(20) % 0.3, hard
+    centre, low, high = tables.paired_interval(first, second)
+    assert centre == pytest.approx((first - second).mean()) and low > 0.4
+    assert tables.mean_interval(first)[1] < tables.mean_interval(second)[2]
+    assert tables.paired_interval([1.0, 2.0, 9.0], [0.0, 0.0, np.nan]) == tables.mean_interval([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"first has shape \(2,\), second \(3,\)"):
+        tables.paired_interval([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="values holds inf"):
+        tables.mean_interval([1.0, np.inf])

@@ -157,3 +157,19 @@ def test_what_is_no_audio_is_refused_in_words(x, message):
 def test_a_rate_must_be_a_positive_whole_number(rate):
     with pytest.raises(ValueError, match="rate is"):
         players.player_html(tones(), rate)
+
+
+@pytest.mark.parametrize("rate", ["44100", None, float("nan"), 2 ** 31 - 1, 0.5])
+def test_a_rate_of_another_kind_is_named(rate):
+    with pytest.raises(ValueError, match="rate is .*; expected the sample rate in Hz"):
+        players.checked_rate(rate)
+
+
+def test_half_precision_is_played_and_what_float32_cannot_hold_is_refused():
+    assert players.as_channels(torch.full((2, 3), 0.5).bfloat16()).dtype == np.float32
+    with pytest.raises(ValueError, match="3 samples that are NaN or infinite"):
+        players.as_channels(np.full((1, 3), 1e300))
+
+
+def test_a_title_that_is_no_text_can_be_stored():
+    assert r"caf\udce9" in players.player_html(np.zeros(10), 8000, "caf\udce9").encode("utf-8").decode("utf-8")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import course_lib.notebook
-from course_lib.notebook.progress import notebook_bar, progress, remaining
 from course_lib.notebook.setup import KNOWN_WARNINGS, check_version, choose_profile, setup
+from course_lib.progress import notebook_bar, progress, remaining
 
 SIZES = {"cpu": {"songs": 4, "steps": 200}, "gpu": {"songs": 20, "steps": 5000}}
 

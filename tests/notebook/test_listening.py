@@ -11,8 +11,19 @@ import scipy.stats
 import torch
 
 from course_lib.notebook import listening
-from course_lib.notebook.listening import (REFERENCE, ListeningTest, Rating, available_ratings, correlate, mean_ratings,
-                                           presentation_order, read_ratings, screen_raters, spearman, write_ratings)
+from course_lib.notebook.listening import (
+    REFERENCE,
+    ListeningTest,
+    Rating,
+    available_ratings,
+    correlate,
+    mean_ratings,
+    presentation_order,
+    read_ratings,
+    screen_raters,
+    spearman,
+    write_ratings,
+)
 
 RATE = 8000
 CONDITIONS = (REFERENCE, "soft mask", "hard mask", "anchor")
