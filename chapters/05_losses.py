@@ -2328,7 +2328,8 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 3.1))
 axes[0].plot(*part_curve("adversarial", "discriminator"), label="discriminators (5.13)")
 axes[0].plot(*part_curve("adversarial", "adversarial"), label="separator's game (5.14)")
 for name, label in (("adversarial", "in the game"), ("deep_feature", "with deep features")):
-    axes[1].plot(*part_curve(name, "l2"), label=f"L2, {label}")
+    if any(row["loss"] == name for row in parts):
+        axes[1].plot(*part_curve(name, "l2"), label=f"L2, {label}")
 axes[1].plot(*[values.tolist() for values in curve("l2_freq_longer", experiment.FURTHER_RATE)],
              label="L2 alone")
 for axis in axes:
@@ -2338,11 +2339,9 @@ for axis in axes:
 axes[0].set_ylabel("loss")
 show(
     figure,
-    "Left, the two sides of the game; right, the L2 term in all three further trainings, first "
-    "seed, means of ten "
-    "steps.",
-    "Two panels of curves. Left: the discriminators' loss and the separator's. Right: three L2 "
-    "curves."
+    "Left, the two sides of the game; right, the L2 term in the further trainings that were run, "
+    "first seed, means of ten steps.",
+    "Two panels of curves. Left: the discriminators' loss and the separator's. Right: L2 curves."
 )
 
 # %% [markdown]

@@ -242,13 +242,20 @@ def watch(scratch: Path, forbidden: list[Path], report: Callable[[str], None]) -
             frame = frame.f_back
         return frame is not None and frame.f_code.co_filename.startswith(STUDENT_FILE)
 
+    def about_a_library_s_cache(event: str, arguments: tuple) -> bool:
+        """Whether a package, not a cell, asks for its compiled code, as numba does: refused, but nobody's attempt."""
+        if event != opening and event not in CHANGING_EVENTS:
+            return False
+        path = resolve(arguments[0])
+        return path is not None and "__pycache__" in path.split(separator)[-2:] and not called_by_student()
+
     def hook(event: str, arguments: tuple) -> None:
         if not state["on"] or state["busy"] or event not in watched:
             return
         state["busy"] = True
         try:
             reason = refusal(event, arguments)
-            if reason:
+            if reason and not about_a_library_s_cache(event, arguments):
                 report(reason)
         finally:
             state["busy"] = False

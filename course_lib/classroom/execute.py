@@ -30,6 +30,9 @@ GRACE_SECONDS = 3.0  # from the alarm inside the process to its end from outside
 START_SECONDS = 120.0  # for loading torch and what a release imports
 SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                                           "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")}
+# librosa loads its modules when they are first used; these bring the rest
+LIBROSA = ("util.utils", "filters", "core.spectrum", "core.audio", "core.pitch", "core.constantq", "feature.spectral",
+           "feature.rhythm", "effects", "decompose", "onset", "beat", "sequence", "segment")
 # What student code may learn of the environment; no tokens, keys or addresses of the teacher's.
 KEPT_VARIABLES = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "HOME", "SYSTEMROOT", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
                   "LIBROSA_DATA_DIR", "COURSE_DATA_DIR", "COURSE_PROFILE", "TMPDIR", "TEMP", "TMP", "USERPROFILE",
@@ -290,7 +293,7 @@ def _job(release: Release, rebuilt: Rebuilt, limits: Limits, only: set[int] | No
                       "position": run_cell.position, "label": cell.key if cell else f"cell {run_cell.position}"})
     return {"cells": cells, "limits": asdict(limits), "chapter_module": release.chapter_module,
             "hidden_seed": release.hidden_seed, "only": sorted(only) if only else [], "skip": [],
-            "preload": _imports(release), "forbidden": [str(p) for p in [assignments, records_folder(), *forbidden]]}
+            "preload": _imports(release) + _compiling(rebuilt), "forbidden": [str(p) for p in [assignments, records_folder(), *forbidden]]}
 
 
 def _imports(release: Release) -> list[str]:
@@ -305,6 +308,12 @@ def _imports(release: Release) -> list[str]:
                     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                         modules.append(node.module)
     return list(dict.fromkeys(modules))
+
+
+def _compiling(rebuilt: Rebuilt) -> list[str]:
+    """Modules of librosa, where the notebook names it: numba compiles them into files that a student can't write."""
+    named = any("librosa" in run_cell.source for run_cell in rebuilt.cells)
+    return [f"librosa.{module}" for module in LIBROSA] if named else []
 
 
 class _Grading:

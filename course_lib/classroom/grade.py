@@ -97,7 +97,7 @@ def find_submissions(folder: Path) -> Submissions:
 
     NAME.ipynb belongs to NAME; a notebook in a folder belongs to the student the first folder is named after, or,
     where one folder holds several notebooks, to the notebook's own path. Students' names are storable texts; where two
-    become the same text the second gets a number.
+    become the same text the second carries its path, and a third a number.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{name_of(folder)}: no such folder of submissions")

@@ -296,8 +296,8 @@ def test_what_a_child_leaves_behind_is_ended(monkeypatch):
 HONEST = {
     "a progress bar": "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass",
     "float64 as default": "torch.set_default_dtype(torch.float64)",
-    "a default device": 'torch.set_default_device("cpu")\nx = torch.zeros(3)',
-    "a default device for a while": 'with torch.device("cpu"):\n    x = torch.zeros(3)',
+    "a default device": 'torch.set_default_device("cpu")\nzeros = torch.zeros(3)',
+    "a default device for a while": 'with torch.device("cpu"):\n    zeros = torch.zeros(3)',
     "a pool of threads": ("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\n"
                           "assert list(pool.map(abs, [-1, 2])) == [1, 2]"),
     "a thread that ends": "import threading\nt = threading.Thread(target=lambda: None)\nt.start()\nt.join()",
