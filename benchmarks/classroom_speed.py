@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--students", type=int, default=50)
     parser.add_argument("--loops", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--fresh", action="store_true", help="a fresh process for each, as where forking is not to be had")
+    parser.add_argument(
+        "--fresh", action="store_true", help="a fresh process for each, as where forking is not to be had"
+    )
     arguments = parser.parse_args()
     release = load_release(find_assignment(arguments.assignment), "speed")
     with tempfile.TemporaryDirectory() as root:

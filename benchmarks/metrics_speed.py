@@ -5,8 +5,8 @@
 Four stereo stems of band songs at 44.1 kHz and their estimates by the ideal ratio mask; 512 taps, frames of one second.
 For each number of threads a fresh process runs ours once to warm up, then museval once and ours three times, of which
 the median counts. "seconds" is the clock, "processor seconds" the time of all cores together, which suffers less from
-what else runs on the machine; "times faster" is the ratio of either. `bss_eval` keeps to one thread, whatever it may use.
---store writes data/results/03_metrics/speed.csv.
+what else runs on the machine; "times faster" is the ratio of either. `bss_eval` keeps to one thread, whatever it may
+use. --store writes data/results/03_metrics/speed.csv.
 """
 
 import argparse
@@ -63,10 +63,24 @@ def compare(seconds: float, threads: int) -> list[dict]:
         raise SystemExit("museval and bss_eval differ in where they are NaN")
     difference = (expected - scores)[~expected.isnan()].abs().max()
     common = {"audio_seconds": seconds, "threads": threads, "largest_difference_db": f"{difference:.0e}"}
-    return [{"what": "museval 0.4.1", "seconds": round(theirs[0], 2), "processor_seconds": round(theirs[1], 2),
-             "times_faster": 1, "times_faster_processor": 1, **common},
-            {"what": "bss_eval", "seconds": round(ours[0], 2), "processor_seconds": round(ours[1], 2),
-             "times_faster": round(theirs[0] / ours[0], 1), "times_faster_processor": round(theirs[1] / ours[1], 1), **common}]
+    return [
+        {
+            "what": "museval 0.4.1",
+            "seconds": round(theirs[0], 2),
+            "processor_seconds": round(theirs[1], 2),
+            "times_faster": 1,
+            "times_faster_processor": 1,
+            **common,
+        },
+        {
+            "what": "bss_eval",
+            "seconds": round(ours[0], 2),
+            "processor_seconds": round(ours[1], 2),
+            "times_faster": round(theirs[0] / ours[0], 1),
+            "times_faster_processor": round(theirs[1] / ours[1], 1),
+            **common,
+        },
+    ]
 
 
 def main() -> None:
@@ -74,21 +88,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--store", action="store_true", help="write data/results/03_metrics/speed.csv")
-    parser.add_argument("--rows-only", action="store_true", help=argparse.SUPPRESS)      # what a child process is asked for
+    parser.add_argument("--rows-only", action="store_true", help=argparse.SUPPRESS)  # what a child process is asked for
     arguments = parser.parse_args()
     if arguments.rows_only:
         print(json.dumps(compare(arguments.seconds, arguments.threads[0])))
         return
     rows = []
-    for threads in arguments.threads:                # BLAS reads its number of threads when it is loaded: a fresh process
+    for threads in arguments.threads:  # BLAS reads its number of threads when it is loaded: a fresh process
         limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        command = [sys.executable, __file__, "--rows-only", "--seconds", str(arguments.seconds), "--threads", str(threads)]
+        command = [
+            sys.executable,
+            __file__,
+            "--rows-only",
+            "--seconds",
+            str(arguments.seconds),
+            "--threads",
+            str(threads),
+        ]
         child = subprocess.run(command, env={**os.environ, **limits}, stdout=subprocess.PIPE, text=True, check=True)
         rows += json.loads(child.stdout.splitlines()[-1])
         for row in rows[-2:]:
-            print(f"{row['what']:14} {row['threads']} threads {row['seconds']:8.2f} s {row['processor_seconds']:8.2f} "
-                  f"processor s {row['times_faster']:6.1f} times faster ({row['times_faster_processor']:.1f} by processor "
-                  f"time), largest difference {row['largest_difference_db']} dB")
+            print(
+                f"{row['what']:14} {row['threads']} threads {row['seconds']:8.2f} s {row['processor_seconds']:8.2f} "
+                f"processor s {row['times_faster']:6.1f} times faster ({row['times_faster_processor']:.1f} by "
+                f"processor "
+                f"time), largest difference {row['largest_difference_db']} dB"
+            )
     if arguments.store:
         stamp = {"command": f"python benchmarks/metrics_speed.py --threads {' '.join(map(str, arguments.threads))}",
                  "date": datetime.date.today().isoformat()}

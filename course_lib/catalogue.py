@@ -1,7 +1,7 @@
 """The one list of the course's chapters: name, module, part, what one builds. Numbers, files and tables follow from it.
 
-A chapter `NN_topic` is chapters/NN_topic.ipynb with its text .py, exports course_lib/MODULE.py, and has its assignment in
-chapters/assignments/ and its results in data/results/ under the same name.
+A chapter `NN_topic` is chapters/NN_topic.ipynb with its text .py, exports course_lib/MODULE.py, and has its assignment
+in chapters/assignments/ and its results in data/results/ under the same name.
 """
 
 from collections.abc import Iterable
@@ -32,41 +32,121 @@ class Chapter:
 
 PARTS: dict[str, tuple[Chapter, ...]] = {
     "I Signals and scores": (
-        Chapter("01_stft_and_masks", "spectral", "The STFT and masks",
-                "frames, STFT and its inverse, mel, ideal masks, multichannel Wiener filter, the oracle table"),
-        Chapter("02_classic_separation", "classic", "Separation without learning",
-                "median-filter HPSS, REPET and REPET-SIM, NMF with three divergences, and what rules can make of them"),
-        Chapter("03_metrics", "metrics", "Measuring separation",
-                "SNR to SI-SDR, BSSEval v4 with its 512-tap projections, the traps, a listening test"),
-        Chapter("04_open_unmix", "open_unmix", "Open-Unmix",
-                "input scaling, BLSTM, masks, four heads, Wiener filter by EM, the training loop; reads the official checkpoints"),
-        Chapter("05_losses", "losses", "Loss functions",
-                "every loss of Guso et al., in time, frequency, on masks, adversarial and through a tagger; one model "
-                "trained with each"),
+        Chapter(
+            "01_stft_and_masks",
+            "spectral",
+            "The STFT and masks",
+            "frames, STFT and its inverse, mel, ideal masks, multichannel Wiener filter, the oracle table",
+        ),
+        Chapter(
+            "02_classic_separation",
+            "classic",
+            "Separation without learning",
+            "median-filter HPSS, REPET and REPET-SIM, NMF with three divergences, and what rules can make of them",
+        ),
+        Chapter(
+            "03_metrics",
+            "metrics",
+            "Measuring separation",
+            "SNR to SI-SDR, BSSEval v4 with its 512-tap projections, the traps, a listening test",
+        ),
+        Chapter(
+            "04_open_unmix",
+            "open_unmix",
+            "Open-Unmix",
+            "input scaling, BLSTM, masks, four heads, Wiener filter by EM, the training loop; reads the official "
+            "checkpoints",
+        ),
+        Chapter(
+            "05_losses",
+            "losses",
+            "Loss functions",
+            "every loss of Guso et al., in time, frequency, on masks, adversarial and through a tagger; one model "
+            "trained with each",
+        ),
     ),
     "II Demucs": (
-        Chapter("06_demucs", "demucs", "Demucs", "the U-Net on waveforms, v1 to v3, resampling, the shift trick, quantised weights"),
-        Chapter("07_hybrid_demucs", "hdemucs", "Hybrid Demucs", "two U-Nets side by side, residual branches, the singular-value penalty"),
-        Chapter("08_ht_demucs", "htdemucs", "Hybrid Transformer Demucs", "the cross-domain transformer, positions, layer scale"),
-        Chapter("08b_sparse_attention", "sparse_attention", "Sparse attention", "attention by hashing, and where it pays"),
-        Chapter("09_separating_songs", "separate", "Separating songs", "whole songs: chunks, bags of models, shifts, memory"),
+        Chapter(
+            "06_demucs",
+            "demucs",
+            "Demucs",
+            "the U-Net on waveforms, v1 to v3, resampling, the shift trick, quantised weights",
+        ),
+        Chapter(
+            "07_hybrid_demucs",
+            "hdemucs",
+            "Hybrid Demucs",
+            "two U-Nets side by side, residual branches, the singular-value penalty",
+        ),
+        Chapter(
+            "08_ht_demucs",
+            "htdemucs",
+            "Hybrid Transformer Demucs",
+            "the cross-domain transformer, positions, layer scale",
+        ),
+        Chapter(
+            "08b_sparse_attention", "sparse_attention", "Sparse attention", "attention by hashing, and where it pays"
+        ),
+        Chapter(
+            "09_separating_songs",
+            "separating",
+            "Separating songs",
+            "whole songs: chunks, bags of models, shifts, memory",
+        ),
     ),
     "III Codes": (
-        Chapter("10_vq_vae", "vqvae", "VQ-VAE", "vector quantisation, the straight-through gradient, codebooks that live"),
-        Chapter("11_music_vq_vae", "jukebox", "Jukebox's codes", "three levels of codes, spectral losses, residual quantisation"),
-        Chapter("12_priors_and_sampling", "priors", "Priors and sampling", "sparse transformers over codes, upsamplers, lyrics"),
+        Chapter(
+            "10_vq_vae", "vqvae", "VQ-VAE", "vector quantisation, the straight-through gradient, codebooks that live"
+        ),
+        Chapter(
+            "11_music_vq_vae",
+            "jukebox",
+            "Jukebox's codes",
+            "three levels of codes, spectral losses, residual quantisation",
+        ),
+        Chapter(
+            "12_priors_and_sampling",
+            "priors",
+            "Priors and sampling",
+            "sparse transformers over codes, upsamplers, lyrics",
+        ),
     ),
     "IV Steering and translating": (
-        Chapter("13_music_tagging", "taggers", "Music tagging", "FCN, Musicnn, CRNN, harmonic filters; reads the real weights"),
+        Chapter(
+            "13_music_tagging",
+            "taggers",
+            "Music tagging",
+            "FCN, Musicnn, CRNN, harmonic filters; reads the real weights",
+        ),
         Chapter("14_tagbox", "tagbox", "TagBox", "separation by steering a codec with a tagger"),
         Chapter("14b_mixit", "mixit", "MixIT", "separation from mixtures of mixtures"),
-        Chapter("15_wavenet_autoencoder", "wavenet", "The WaveNet autoencoder", "dilated convolutions, mu-law, fast generation"),
-        Chapter("16_music_translation", "translation", "Universal music translation", "one encoder, a decoder a domain, confusion"),
+        Chapter(
+            "15_wavenet_autoencoder",
+            "wavenet",
+            "The WaveNet autoencoder",
+            "dilated convolutions, mu-law, fast generation",
+        ),
+        Chapter(
+            "16_music_translation",
+            "translation",
+            "Universal music translation",
+            "one encoder, a decoder a domain, confusion",
+        ),
         Chapter("17_studio", "studio", "The studio", "everything built so far, in one place, on songs of your own"),
     ),
     "V What came after": (
-        Chapter("18_band_split", "band_split", "Splitting the bands", "band-split networks, rotary positions, sparse compression"),
-        Chapter("19_prior_separation", "prior_separation", "Separating with a prior", "codes, diffusion over sources, guidance"),
+        Chapter(
+            "18_band_split",
+            "band_split",
+            "Splitting the bands",
+            "band-split networks, rotary positions, sparse compression",
+        ),
+        Chapter(
+            "19_prior_separation",
+            "prior_separation",
+            "Separating with a prior",
+            "codes, diffusion over sources, guidance",
+        ),
         Chapter("20_query", "query", "Ask for any sound", "separation conditioned on a tag or on an example"),
     ),
 }
@@ -77,7 +157,9 @@ def chapter_named(name: str) -> Chapter:
     """The chapter of the plan with this name, 'NN_topic'; ValueError for one that is not in it."""
     found = {chapter.name: chapter for chapter in CHAPTERS}
     if name not in found:
-        raise ValueError(f"{name!r} is not a chapter of the course's plan (course_lib/catalogue.py); there: {', '.join(found)}")
+        raise ValueError(
+            f"{name!r} is not a chapter of the course's plan (course_lib/catalogue.py); there: {', '.join(found)}"
+        )
     return found[name]
 
 

@@ -10,22 +10,42 @@ from course_lib import __version__
 COMMANDS = {
     "lab": ("course_lib.authoring.lab", "render the first songs and open JupyterLab on chapter 1 (the default)"),
     "band": ("course_lib.data.band.command", "render songs of the band, show where they are, or delete them"),
-    "sync": ("course_lib.authoring.sync", "bring text and notebook of chapters into step and export the library, executing nothing"),
+    "sync": (
+        "course_lib.authoring.sync",
+        "bring text and notebook of chapters into step and export the library, executing nothing",
+    ),
     "run": ("course_lib.authoring.run", "execute chapters without a browser and store their outputs"),
-    "test": ("course_lib.authoring.chapter_tests", "run the tests of one chapter: notebook, module, experiment, assignment"),
+    "test": (
+        "course_lib.authoring.chapter_tests",
+        "run the tests of one chapter: notebook, module, experiment, assignment",
+    ),
     "train": ("course_lib.training.command", "train a model that a file describes; a run that was stopped goes on"),
-    "experiment": ("course_lib.experiments.command", "run an experiment of a chapter in full; what is done is not repeated"),
+    "experiment": (
+        "course_lib.experiments.command",
+        "run an experiment of a chapter in full; what is done is not repeated",
+    ),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
-    "assignments": ("course_lib.classroom.overview", "write the table of assignments in their README from the notebooks"),
-    "grade": ("course_lib.classroom.grade", "grade the submissions of a class: scores, feedback, what looked tampered with"),
-    "pins": ("course_lib.authoring.pins", "write the version of every package into pyproject.toml and requirements.txt"),
+    "assignments": (
+        "course_lib.classroom.overview",
+        "write the table of assignments in their README from the notebooks",
+    ),
+    "grade": (
+        "course_lib.classroom.grade",
+        "grade the submissions of a class: scores, feedback, what looked tampered with",
+    ),
+    "pins": (
+        "course_lib.authoring.pins",
+        "write the version of every package into pyproject.toml and requirements.txt",
+    ),
     "publish": ("course_lib.authoring.publish", "write the repository's address into every badge and install cell"),
 }
 
 
 def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
     """The parser of `course`; only the sub-command `wanted` gets its own options (the others stay unimported)."""
-    parser = argparse.ArgumentParser(prog="course", description="Music source separation and translation, from nothing.")
+    parser = argparse.ArgumentParser(
+        prog="course", description="Music source separation and translation, from nothing."
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (module, text) in COMMANDS.items():

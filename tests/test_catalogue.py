@@ -9,9 +9,22 @@ from course_lib import catalogue
 NAMES = ("01_stft_and_masks", "08_ht_demucs", "08b_sparse_attention", "10_vq_vae")
 
 
-@pytest.mark.parametrize(("word", "name"), [
-    ("01", NAMES[0]), ("1", NAMES[0]), ("8", NAMES[1]), ("08b", NAMES[2]), ("8b", NAMES[2]), ("8B", NAMES[2]),
-    ("10", NAMES[3]), ("10_vq_vae", NAMES[3]), ("chapters/10_vq_vae.ipynb", NAMES[3]), ("10_vq_vae.py", NAMES[3]), ("../01", NAMES[0])])
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("01", NAMES[0]),
+        ("1", NAMES[0]),
+        ("8", NAMES[1]),
+        ("08b", NAMES[2]),
+        ("8b", NAMES[2]),
+        ("8B", NAMES[2]),
+        ("10", NAMES[3]),
+        ("10_vq_vae", NAMES[3]),
+        ("chapters/10_vq_vae.ipynb", NAMES[3]),
+        ("10_vq_vae.py", NAMES[3]),
+        ("../01", NAMES[0]),
+    ],
+)
 def test_chapters_are_found_by_number_and_name(word, name):
     assert catalogue.match(word, NAMES) == name
 

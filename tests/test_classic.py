@@ -1,4 +1,6 @@
-"""Chapter 2's module: equality with SciPy, librosa and scikit-learn, what must not change, edge cases, bad input, the scores."""
+"""Chapter 2's module: equality with SciPy, librosa and scikit-learn, what must not change, edge cases, bad input,
+the scores.
+"""
 
 import math
 
@@ -61,7 +63,7 @@ def test_median_filter_equals_scipy(shape, size, dim):
     ends[dim] = (size // 2, size // 2)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(x.numpy(), ends, mode="symmetric"), size, axis=dim)
     assert torch.equal(median_filter(x, size, dim), torch.from_numpy(np.median(windows, axis=-1)))
-    if x.shape[dim] > 2:                                      # of two values and a long window SciPy 1.16 makes something else
+    if x.shape[dim] > 2:  # of two values and a long window SciPy 1.16 makes something else
         window = [1] * x.ndim
         window[dim] = size
         theirs = scipy.ndimage.median_filter(x.numpy(), window, mode="reflect")
@@ -96,8 +98,20 @@ def test_soft_mask_equals_librosa(power, split):
     assert np.abs(soft_mask(a, b, power, split).numpy() - theirs).max() <= 1e-6
 
 
-@pytest.mark.parametrize("options", [{}, {"kernel": 17}, {"kernel": (13, 31)}, {"power": 1.0}, {"power": math.inf}, {"margin": 3.0},
-                                     {"margin": (1.0, 5.0)}, {"mask": True}, {"mask": True, "margin": (2.0, 1.5)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kernel": 17},
+        {"kernel": (13, 31)},
+        {"power": 1.0},
+        {"power": math.inf},
+        {"margin": 3.0},
+        {"margin": (1.0, 5.0)},
+        {"mask": True},
+        {"mask": True, "margin": (2.0, 1.5)},
+    ],
+)
 @pytest.mark.parametrize("shape", [(65, 50), (2, 65, 20)])
 def test_hpss_equals_librosa(options, shape):
     S = spectrum(*shape)
@@ -196,7 +210,9 @@ def test_similarity_does_not_see_level():
 @pytest.mark.parametrize("shape", [(40, 90), (2, 20, 90)])
 def test_repet_sim_equals_librosa(neighbours, width, shape):
     V = uniform(*shape)
-    graph = librosa.segment.recurrence_matrix(V.numpy(), k=neighbours, width=width, metric="cosine", mode="distance", sparse=True)
+    graph = librosa.segment.recurrence_matrix(
+        V.numpy(), k=neighbours, width=width, metric="cosine", mode="distance", sparse=True
+    )
     model = torch.from_numpy(librosa.decompose.nn_filter(V.numpy(), rec=graph, aggregate=np.median))
     assert torch.allclose(repet_sim_mask(V, neighbours, width), torch.minimum(model, V) / V, atol=1e-5)
 
@@ -214,7 +230,9 @@ def test_repet_sim_refuses(neighbours, width):
         repet_sim_mask(torch.ones(4, 10), neighbours, width)
 
 
-@pytest.mark.parametrize("call", [lambda V: beat_spectrum(V), lambda V: repet_mask(V, 2), lambda V: similarity_matrix(V)])
+@pytest.mark.parametrize(
+    "call", [lambda V: beat_spectrum(V), lambda V: repet_mask(V, 2), lambda V: similarity_matrix(V)]
+)
 @pytest.mark.parametrize("V", [torch.zeros(4), torch.zeros(3, 0), torch.zeros(3, 4, dtype=torch.complex64)])
 def test_repetition_refuses_other_than_magnitudes(call, V):
     with pytest.raises(ValueError, match="expected magnitudes"):
@@ -230,8 +248,17 @@ def test_nmf_equals_scikit_learn(kind, dtype, tolerance, seed):
     V = uniform(50, 70, seed=seed, dtype=dtype) ** 3 + 1e-3
     W, H = uniform(50, 6, seed=seed + 5, dtype=dtype), uniform(6, 70, seed=seed + 6, dtype=dtype)
     ours = nmf(V, 6, kind, 60, W=W, H=H)
-    theirs = non_negative_factorization(V.numpy(), W=W.numpy().copy(), H=H.numpy().copy(), n_components=6, init="custom",
-                                        solver="mu", beta_loss=SKLEARN[kind], max_iter=60, tol=0)
+    theirs = non_negative_factorization(
+        V.numpy(),
+        W=W.numpy().copy(),
+        H=H.numpy().copy(),
+        n_components=6,
+        init="custom",
+        solver="mu",
+        beta_loss=SKLEARN[kind],
+        max_iter=60,
+        tol=0,
+    )
     for a, b in zip(ours[:2], theirs[:2]):
         assert np.abs(a.numpy() - b).max() <= tolerance * b.max()
 
@@ -277,8 +304,18 @@ def test_nmf_of_silence_is_finite(kind):
     assert W.isfinite().all() and H.isfinite().all() and losses.isfinite().all() and (W @ H).max() < 1e-5
 
 
-@pytest.mark.parametrize("V", [-torch.ones(3, 4), torch.full((3, 4), math.nan), torch.full((3, 4), math.inf), torch.ones(4), torch.ones(0, 3),
-                               torch.ones(2, 3, 4), torch.ones(3, 4, dtype=torch.complex64)])
+@pytest.mark.parametrize(
+    "V",
+    [
+        -torch.ones(3, 4),
+        torch.full((3, 4), math.nan),
+        torch.full((3, 4), math.inf),
+        torch.ones(4),
+        torch.ones(0, 3),
+        torch.ones(2, 3, 4),
+        torch.ones(3, 4, dtype=torch.complex64),
+    ],
+)
 def test_nmf_refuses_values(V):
     with pytest.raises(ValueError, match="V is"):
         nmf(V, 2)
@@ -355,7 +392,9 @@ def little_song(rate=16000, seconds=6.0, channels=2):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("channels,time,rate", [(2, 40000, 16000), (1, 30000, 44100), (2, 5, 44100), (1, 1, 8000), (2, 9000, 22050)])
+@pytest.mark.parametrize(
+    "channels,time,rate", [(2, 40000, 16000), (1, 30000, 44100), (2, 5, 44100), (1, 1, 8000), (2, 9000, 22050)]
+)
 def test_estimates_sum_to_the_mixture(method, channels, time, rate):
     mixture = uniform(channels, time) - 0.5
     estimates = separate_unsupervised(mixture, rate, method)
@@ -416,7 +455,9 @@ def test_masks_of_stems_and_steps():
 # --- the stored scores ----------------------------------------------------------------------------------------------
 
 def test_stored_scores_are_in_order():
-    """All the evidence is the best of the rules by either score, above a quarter of the mixture and far below the mask."""
+    """All the evidence is the best of the rules by either score,
+    above a quarter of the mixture and far below the mask.
+    """
     rows = measured("02_classic_separation/scores")
     for score in ("song", "frames, median"):
         mean = {method: float(stem_scores(rows, method, score).nanmean(1).mean()) for method in (*METHODS, HIGHEST)}

@@ -21,12 +21,14 @@ def test_ruff_finds_nothing():
 
 
 def test_ruff_looks_at_chapters_at_their_own_width(tmp_path):
-    """A line of 101 columns is refused in a notebook; the chapters' texts are left to their prose."""
+    """A line of 101 columns is refused in a notebook, one of 121 elsewhere;
+    the chapters' texts are left to their prose.
+    """
     for name in ("chapters/ruff.toml", "pyproject.toml"):
         target = tmp_path / name
         target.parent.mkdir(exist_ok=True)
         target.write_text((ROOT / name).read_text(encoding="utf8"), encoding="utf8")
-    for name, width in (("here.py", 100), ("chapters/01_a.py", 130)):
+    for name, width in (("here.py", 120), ("there.py", 121), ("chapters/01_a.py", 130)):
         (tmp_path / name).write_text("text = \"" + "x" * (width - 9) + "\"\n", encoding="utf8")
     cell = {"cell_type": "code", "execution_count": None, "id": "a", "metadata": {}, "outputs": [],
             "source": ["text = \"" + "x" * 92 + "\"\n"]}
@@ -34,4 +36,7 @@ def test_ruff_looks_at_chapters_at_their_own_width(tmp_path):
         {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf8")
     found = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."],
                            cwd=tmp_path, capture_output=True, text=True).stdout
-    assert [line.partition(":")[0] for line in found.splitlines() if "E501" in line] == ["chapters/01_a.ipynb"]
+    assert sorted(line.partition(":")[0] for line in found.splitlines() if "E501" in line) == [
+        "chapters/01_a.ipynb",
+        "there.py",
+    ]

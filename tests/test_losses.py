@@ -1,4 +1,6 @@
-"""The losses of chapter 5: equal to other libraries and to hand-computed values, finite on silence, clear about bad input."""
+"""The losses of chapter 5: equal to other libraries and to hand-computed values, finite on silence,
+clear about bad input.
+"""
 
 import math
 
@@ -27,7 +29,9 @@ def example(name, seed=0):
     if name in ON_TIME:
         return estimates, references
     E, S = stft(estimates, 256, 64), stft(references, 256, 64)
-    return {"psa": (E, S)}.get(name) or ((ideal_ratio_mask(E, 1), ideal_ratio_mask(S, 1)) if name in ON_MASKS else (E.abs(), S.abs()))
+    return {"psa": (E, S)}.get(name) or (
+        (ideal_ratio_mask(E, 1), ideal_ratio_mask(S, 1)) if name in ON_MASKS else (E.abs(), S.abs())
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- other libraries
@@ -41,7 +45,7 @@ def test_ratios_equal_auraloss_and_torchmetrics(noise):
         float(auraloss.time.SISDRLoss(zero_mean=False)(*flat)), abs=1e-3)
     assert float(losses.sisdr_time(estimates, references)) == pytest.approx(
         -float(metrics.scale_invariant_signal_distortion_ratio(estimates, references).mean()), abs=1e-3)
-    soft = 0.3 * estimates                              # too soft everywhere: the SNR is the larger, auraloss has L_down alone
+    soft = 0.3 * estimates  # too soft everywhere: the SNR is the larger, auraloss has L_down alone
     assert float(losses.sdsdr_time(soft, references)) == pytest.approx(
         float(auraloss.time.SDSDRLoss(zero_mean=False)(0.3 * flat[0], flat[1])), abs=1e-3)
 
@@ -54,7 +58,7 @@ def test_sdsdr_is_the_smaller_of_two_so_that_too_loud_is_not_rewarded():
     alpha = (estimates * references).sum(-1) / references.square().sum(-1)
     assert float(losses.sdsdr_time(estimates, references)) == pytest.approx(
         -float(torch.minimum(snr, snr + 20 * alpha.log10()).mean()), abs=1e-3)
-    assert float(losses.sdsdr_time(2 * references, references)) == pytest.approx(0, abs=1e-3)      # L_down would be -6.02
+    assert float(losses.sdsdr_time(2 * references, references)) == pytest.approx(0, abs=1e-3)  # L_down would be -6.02
     louder = [float(losses.sdsdr_time(factor * references, references)) for factor in (1.5, 2.0, 3.0)]
     assert louder == sorted(louder)
 
@@ -74,7 +78,10 @@ def test_multi_resolution_equals_auraloss(sizes):
     estimates[:, 0] *= 3                                # one source worse than the others: no common norm
     n_ffts, hops, windows = zip(*sizes)
     theirs = auraloss.freq.MultiResolutionSTFTLoss(list(n_ffts), list(hops), list(windows), w_log_mag=1 / math.log(10))
-    expected = sum(float(theirs(a.contiguous(), b.contiguous())) for a, b in zip(estimates.unbind(1), references.unbind(1))) / 4
+    expected = (
+        sum(float(theirs(a.contiguous(), b.contiguous())) for a, b in zip(estimates.unbind(1), references.unbind(1)))
+        / 4
+    )
     assert float(losses.mrs(estimates, references, sizes)) == pytest.approx(expected, rel=1e-4)
 
 
@@ -145,7 +152,8 @@ def test_dissimilarity_equals_its_loop_and_has_its_minimum_beyond_the_truth():
     losses.dissimilarity(best, truth, 0.1).backward()
     assert best.grad.abs().max() < 1e-6
     far, four = torch.full((1, 4, 1, 1, 1), 1e4), torch.ones(1, 4, 1, 1, 1)
-    assert losses.dissimilarity(far, four, 0.34) < -1e5 < 1e5 < losses.dissimilarity(far, four, 0.32)    # lost from 1/3 on
+    # lost from 1/3 on
+    assert losses.dissimilarity(far, four, 0.34) < -1e5 < 1e5 < losses.dissimilarity(far, four, 0.32)
 
 
 def test_scale_invariant_gradient_is_at_a_right_angle_to_the_estimate():
@@ -270,7 +278,9 @@ def test_half_precision_has_the_values_of_32_bits_and_finite_gradients(name):
 @pytest.mark.parametrize("scale", [1e20, 1e-20])
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ON_MASKS])
 def test_values_and_gradients_at_the_ends_of_32_bits(name, scale):
-    """The values of 64 bits; where those don't fit into 32 bits, as L2's of 1e20, infinity, and a gradient all the same."""
+    """The values of 64 bits; where those don't fit into 32 bits, as L2's of 1e20, infinity,
+    and a gradient all the same.
+    """
     estimates, references = (x * scale for x in example(name))
     estimates.requires_grad_()
     loss = getattr(losses, name)
@@ -363,7 +373,7 @@ def test_the_turns_see_what_they_should():
     found = turns.separator(model, (sources, mixtures, others))
     assert torch.allclose(found["l2"], losses.l2_freq(fake, S), rtol=1e-4)
     assert torch.allclose(found["adversarial"], game.separation_loss(fake, unpaired), rtol=1e-4)
-    assert float(found["loss"].detach()) == pytest.approx(2 * float(found["l2"].detach()), rel=1e-4)     # both begin alike
+    assert float(found["loss"].detach()) == pytest.approx(2 * float(found["l2"].detach()), rel=1e-4)  # both begin alike
     found["loss"].backward()
     assert model.share.grad.isfinite()
 
@@ -396,7 +406,11 @@ def test_the_deep_feature_step_adds_both_terms_at_half_of_l2():
     torch.manual_seed(0)
     network = losses.TaggerFeatures().requires_grad_(False).eval()
     network.mel.fill_(1 / 96)
-    step, model, sources = losses.DeepFeatureStep(network, 16_000, 0.5, 256, 64), OneMask(), 0.1 * random(1, 2, 1, 16_000)
+    step, model, sources = (
+        losses.DeepFeatureStep(network, 16_000, 0.5, 256, 64),
+        OneMask(),
+        0.1 * random(1, 2, 1, 16_000),
+    )
     found = step(model, sources)
     delta, lam = step.factors
     assert float(delta * found["feature"].detach()) == pytest.approx(float(found["l2"].detach()) / 2, rel=1e-4)
@@ -416,7 +430,11 @@ def test_vggish_has_the_published_layout(tmp_path):
                     "features.11": (512, 256), "features.13": (512, 512)}
     expected = {f"{name}.weight": (*sizes, 3, 3) for name, sizes in convolutions.items()}
     expected |= {f"{name}.bias": (sizes[0],) for name, sizes in convolutions.items()}
-    for name, sizes in {"embeddings.0": (4096, 12288), "embeddings.2": (4096, 4096), "embeddings.4": (128, 4096)}.items():
+    for name, sizes in {
+        "embeddings.0": (4096, 12288),
+        "embeddings.2": (4096, 4096),
+        "embeddings.4": (128, 4096),
+    }.items():
         expected |= {f"{name}.weight": sizes, f"{name}.bias": sizes[:1]}
     assert names == expected and sum(math.prod(shape) for shape in names.values()) == 72_141_184
 
@@ -496,6 +514,8 @@ def test_feature_losses_are_zero_for_equals_and_differ_where_they_should():
 
 def test_gram_matrices_forget_places():
     maps = torch.rand(2, 5, 4, 7)
-    loop = torch.stack([torch.stack([(maps[:, c] * maps[:, d]).sum((-1, -2)) for d in range(5)], -1) for c in range(5)], 1)
+    loop = torch.stack(
+        [torch.stack([(maps[:, c] * maps[:, d]).sum((-1, -2)) for d in range(5)], -1) for c in range(5)], 1
+    )
     assert torch.allclose(losses.gram(maps), loop / (5 * 28), atol=1e-6)
     assert torch.allclose(losses.gram(maps.flip(-1)), losses.gram(maps), atol=1e-6)

@@ -1,4 +1,6 @@
-"""Chapter 3's module: equality with museval, torchmetrics and fast_bss_eval, exact cases, gradients, silence, bad input."""
+"""Chapter 3's module: equality with museval, torchmetrics and fast_bss_eval, exact cases, gradients, silence,
+bad input.
+"""
 
 import math
 import warnings
@@ -48,12 +50,17 @@ def masked(sources, exponent=1.0):
 
 def by_museval(references, estimates, rate, taps=512):
     """(4, source, frame): SDR, ISR, SIR, SAR."""
-    arrays = [z.double().movedim(1, 2).numpy() for z in (references, estimates)]       # (source, time, channel)
-    return torch.stack([torch.as_tensor(z) for z in museval.metrics.bss_eval(*arrays, rate, rate, filters_len=taps)[:4]])
+    arrays = [z.double().movedim(1, 2).numpy() for z in (references, estimates)]  # (source, time, channel)
+    return torch.stack(
+        [torch.as_tensor(z) for z in museval.metrics.bss_eval(*arrays, rate, rate, filters_len=taps)[:4]]
+    )
 
 
 def largest_difference(references, estimates, rate, taps=512):
-    ours, theirs = torch.stack(bss_eval(references, estimates, rate, taps=taps)), by_museval(references, estimates, rate, taps)
+    ours, theirs = (
+        torch.stack(bss_eval(references, estimates, rate, taps=taps)),
+        by_museval(references, estimates, rate, taps),
+    )
     assert torch.equal(ours.isnan(), theirs.isnan())
     return float((ours - theirs)[~theirs.isnan()].abs().max())
 
@@ -83,7 +90,9 @@ def test_equal_to_torchmetrics_and_fast_bss_eval(shape):
 
 def test_sdr_after_filter_is_that_of_torchmetrics():
     s = noise(3, 8000)
-    e = torch.nn.functional.conv1d(s[:, None], noise(1, 1, 40, seed=5), padding=39)[:, 0, :8000] + 0.02 * noise(3, 8000, seed=1)
+    e = torch.nn.functional.conv1d(s[:, None], noise(1, 1, 40, seed=5), padding=39)[:, 0, :8000] + 0.02 * noise(
+        3, 8000, seed=1
+    )
     theirs = torchmetrics_audio.signal_distortion_ratio(e, s)
     assert torch.allclose(sdr_after_filter(e, s), theirs.double(), atol=1e-3)
     assert torch.allclose(sdr_after_filter(e, s, taps=1), si_sdr(e, s), atol=1e-6)
@@ -94,7 +103,9 @@ def test_invariances():
     s = noise(2, 1000)
     e = s + 0.2 * noise(2, 1000, seed=1)
     for factor in (0.01, 7.0, -1.0):
-        assert torch.allclose(si_sdr(factor * e, s), si_sdr(e, s)) and torch.allclose(si_sdr(e, factor * s), si_sdr(e, s))
+        assert torch.allclose(si_sdr(factor * e, s), si_sdr(e, s)) and torch.allclose(
+            si_sdr(e, factor * s), si_sdr(e, s)
+        )
         assert torch.allclose(snr(factor * e, factor * s), snr(e, s))
         assert (snr(factor * e, s) - snr(e, s)).abs().min() > 1
     alpha = (e * s).sum(-1) / (s * s).sum(-1)
@@ -156,7 +167,7 @@ def test_improvement():
 
 def test_utterance_sdr_is_the_challenges_formula():
     s, e = noise(5, 2, 700), noise(5, 2, 700) + 0.1 * noise(5, 2, 700, seed=1)
-    for k in range(5):                                                  # MDX 2021: sums over channels and time, delta 1e-7
+    for k in range(5):  # MDX 2021: sums over channels and time, delta 1e-7
         num = np.sum(np.square(s[k].numpy())) + 1e-7
         den = np.sum(np.square(s[k].numpy() - e[k].numpy())) + 1e-7
         assert math.isclose(float(utterance_sdr(e, s)[k]), 10 * np.log10(num / den), rel_tol=1e-9)
@@ -228,8 +239,12 @@ def test_block_toeplitz(channels, taps):
     Tv = toeplitz_product(R)(v)
     assert torch.allclose(Tv.flatten(0, 1), T @ v.flatten(0, 1), atol=1e-10)
     f, b, E_f, E_b = levinson(R)
-    assert torch.allclose(T @ f.flatten(0, 1), torch.nn.functional.pad(E_f, (0, 0, 0, (taps - 1) * channels)), atol=1e-9)
-    assert torch.allclose(T @ b.flatten(0, 1), torch.nn.functional.pad(E_b, (0, 0, (taps - 1) * channels, 0)), atol=1e-9)
+    assert torch.allclose(
+        T @ f.flatten(0, 1), torch.nn.functional.pad(E_f, (0, 0, 0, (taps - 1) * channels)), atol=1e-9
+    )
+    assert torch.allclose(
+        T @ b.flatten(0, 1), torch.nn.functional.pad(E_b, (0, 0, (taps - 1) * channels, 0)), atol=1e-9
+    )
     assert torch.allclose(toeplitz_inverse(R)(Tv), v, atol=1e-8)
     assert torch.allclose(projection_filters(R, Tv), v, atol=1e-8)
     batch = levinson(torch.stack([R, 2 * R]))
@@ -257,8 +272,13 @@ def test_equal_to_museval_on_noise(sources, channels, time, rate):
 
 def test_equal_to_museval_for_one_source():
     references = noise(1, 2, 8100)
-    ours, theirs = (z[[0, 1, 3]] for z in (torch.stack(bss_eval(references, references + 0.1 * noise(1, 2, 8100, seed=1), 4000)),
-                                           by_museval(references, references + 0.1 * noise(1, 2, 8100, seed=1), 4000)))
+    ours, theirs = (
+        z[[0, 1, 3]]
+        for z in (
+            torch.stack(bss_eval(references, references + 0.1 * noise(1, 2, 8100, seed=1), 4000)),
+            by_museval(references, references + 0.1 * noise(1, 2, 8100, seed=1), 4000),
+        )
+    )
     assert (ours - theirs).abs().max() < 1e-3, "there is nobody to interfere: SIR is left out"
 
 
@@ -320,7 +340,9 @@ def test_where_a_part_of_the_spectrum_is_empty_it_warns():
 
 
 def test_silence():
-    """A frame with a silent source or estimate is NaN for all, as museval's; a wholly silent source, where it raises, too."""
+    """A frame with a silent source or estimate is NaN for all, as museval's; a wholly silent source, where it raises,
+    too.
+    """
     references = noise(3, 2, 5 * 1000)
     estimates = references + 0.1 * noise(3, 2, 5000, seed=1)
     references[1, :, 1000:2000], estimates[2, :, 3000:4000] = 0, 0
@@ -373,7 +395,10 @@ def test_perfect_estimates_and_float32():
 def test_each_damage_moves_its_own_score():
     references = noise(2, 1, 8000)
     def scores(estimate):
-        return [float(score[0].mean()) for score in bss_eval(references, torch.stack([estimate, references[1]]), 4000, taps=64)]
+        return [
+            float(score[0].mean())
+            for score in bss_eval(references, torch.stack([estimate, references[1]]), 4000, taps=64)
+        ]
     leak, hiss = scores(references[0] + 0.1 * references[1]), scores(references[0] + 0.1 * noise(1, 8000, seed=9))
     echo = scores(references[0] + 0.1 * references[0].roll(5, -1))
     assert abs(leak[2] - 20) < 0.5 and leak[1] > 35 and leak[3] > 200
@@ -389,11 +414,18 @@ def test_threads_are_given_back():
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("references,estimates,options,words", [
-    (torch.zeros(2, 1, 9), torch.zeros(2, 1, 8), {}, "equal shapes"), (torch.zeros(2, 9), torch.zeros(2, 9), {}, "source, channel, time"),
-    (torch.zeros(1, 2, 1, 9), torch.zeros(1, 2, 1, 9), {}, "source, channel, time"),
-    (torch.zeros(2, 1, 0), torch.zeros(2, 1, 0), {}, "at least one sample"), (torch.ones(2, 1, 9), torch.full((2, 1, 9), math.nan), {}, "NaN"),
-    (torch.ones(2, 1, 9), torch.ones(2, 1, 9), {"taps": 0}, "taps 0"), (torch.ones(2, 1, 9), torch.ones(2, 1, 9), {"seconds": 0}, "seconds 0")])
+@pytest.mark.parametrize(
+    "references,estimates,options,words",
+    [
+        (torch.zeros(2, 1, 9), torch.zeros(2, 1, 8), {}, "equal shapes"),
+        (torch.zeros(2, 9), torch.zeros(2, 9), {}, "source, channel, time"),
+        (torch.zeros(1, 2, 1, 9), torch.zeros(1, 2, 1, 9), {}, "source, channel, time"),
+        (torch.zeros(2, 1, 0), torch.zeros(2, 1, 0), {}, "at least one sample"),
+        (torch.ones(2, 1, 9), torch.full((2, 1, 9), math.nan), {}, "NaN"),
+        (torch.ones(2, 1, 9), torch.ones(2, 1, 9), {"taps": 0}, "taps 0"),
+        (torch.ones(2, 1, 9), torch.ones(2, 1, 9), {"seconds": 0}, "seconds 0"),
+    ],
+)
 def test_bss_eval_refuses(references, estimates, options, words):
     with pytest.raises(ValueError, match=words):
         bss_eval(references, estimates, 10, **options)
@@ -446,7 +478,9 @@ def test_bss_eval_does_not_depend_on_the_scale(scale):
     references = noise(2, 2, 3000, dtype=torch.float32)
     estimates = references + 0.1 * noise(2, 2, 3000, seed=1, dtype=torch.float32)
     expected = torch.stack(bss_eval(references, estimates, 1000, taps=16))
-    assert torch.allclose(torch.stack(bss_eval(scale * references, scale * estimates, 1000, taps=16)), expected, atol=1e-3)
+    assert torch.allclose(
+        torch.stack(bss_eval(scale * references, scale * estimates, 1000, taps=16)), expected, atol=1e-3
+    )
     half = torch.stack(bss_eval(references.half(), estimates.half(), 1000, taps=16))
     assert (half - expected).abs().max() < 0.1
 
@@ -463,8 +497,14 @@ def test_gradients_are_finite_even_beside_a_silent_reference(metric, kind, scale
     assert e.grad.isfinite().all() and e.grad[0].abs().max() > 0 and (e.grad[1] == 0).all()
 
 
-@pytest.mark.parametrize("shape,order,fix", [((2, 400, 2), "source, time, channel", "swapaxes"), ((400, 2, 2), "time, source", "movedim"),
-                                             ((2, 400_000, 2), "museval", "swapaxes")])
+@pytest.mark.parametrize(
+    "shape,order,fix",
+    [
+        ((2, 400, 2), "source, time, channel", "swapaxes"),
+        ((400, 2, 2), "time, source", "movedim"),
+        ((2, 400_000, 2), "museval", "swapaxes"),
+    ],
+)
 def test_axes_in_musevals_order_are_refused_before_anything_is_computed(shape, order, fix):
     """As channels, a time of 400 samples would ask for gigabytes."""
     x = torch.zeros(1).expand(shape)

@@ -1,4 +1,6 @@
-"""Chapter 4's module: equality with the openunmix package, layers by hand, EM, separation, the training step, errors."""
+"""Chapter 4's module: equality with the openunmix package, layers by hand, EM, separation, the training step,
+errors.
+"""
 
 import math
 
@@ -115,7 +117,9 @@ def test_same_initial_scaling():
     mean, scale = np.linspace(0, 2, 65), np.linspace(0.5, 3, 65)
     official = openunmix.model.OpenUnmix(65, 2, 16, input_mean=mean, input_scale=scale, max_bin=40)
     ours = OpenUnmix(65, 2, 16, input_mean=torch.from_numpy(mean), input_scale=scale, max_bin=40)
-    assert torch.allclose(ours.input_mean, official.input_mean) and torch.allclose(ours.input_scale, official.input_scale)
+    assert torch.allclose(ours.input_mean, official.input_mean) and torch.allclose(
+        ours.input_scale, official.input_scale
+    )
     assert (ours.input_mean <= 0).all() and ours.input_mean.shape == (40,)
 
 
@@ -135,8 +139,9 @@ def test_wiener_equals_the_official_one(dtype, bar, channels, niter, softmask, r
     assert ours.shape == theirs.shape and ours.dtype == X.dtype and relative(ours, theirs) < bar
 
 
-@pytest.mark.parametrize("options", [dict(niter=0), dict(niter=1), dict(niter=2, softmask=True), dict(niter=1, residual=True)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "options", [dict(niter=0), dict(niter=1), dict(niter=2, softmask=True), dict(niter=1, residual=True)], ids=str
+)
 @pytest.mark.parametrize("window", [20, None])
 def test_separation_equals_the_official_separator(options, window):
     size = dict(nb_bins=257, nb_channels=2, hidden_size=16, max_bin=150)
@@ -161,7 +166,9 @@ def test_separation_equals_the_official_separator(options, window):
     assert exact_estimates.shape == exact.shape and relative(exact_estimates, exact) < 1e-5
     # the networks' 32 bits: EM magnifies their rounding, so that the package itself may be off by more than 1e-5
     rounding = relative(theirs, exact)
-    assert relative(estimates, theirs) < max(1e-5, 2 * rounding) and relative(estimates, exact) < max(1e-5, 2 * rounding)
+    assert relative(estimates, theirs) < max(1e-5, 2 * rounding) and relative(estimates, exact) < max(
+        1e-5, 2 * rounding
+    )
     assert relative(alone, theirs[1]) < max(1e-5, 3 * rounding)         # items of a batch don't touch each other
 
 
@@ -184,7 +191,9 @@ def test_sizes_of_the_published_networks(release, monkeypatch):
     assert (separator.stft.n_fft, separator.stft.n_hop) == (OFFICIAL[release]["n_fft"], OFFICIAL[release]["hop_length"])
 
 
-@pytest.mark.parametrize("rate,n_fft,bandwidth", [(44100, 4096, 16000), (16000, 1024, 16000), (22050, 2048, 5000), (8000, 256, 0)])
+@pytest.mark.parametrize(
+    "rate,n_fft,bandwidth", [(44100, 4096, 16000), (16000, 1024, 16000), (22050, 2048, 5000), (8000, 256, 0)]
+)
 def test_bandwidth_equals_the_official_one(rate, n_fft, bandwidth):
     assert bandwidth_to_max_bin(rate, n_fft, bandwidth) == openunmix.utils.bandwidth_to_max_bin(rate, n_fft, bandwidth)
 
@@ -385,7 +394,9 @@ def test_separating_with_constant_masks():
 
 
 def test_the_model_says_which_stft():
-    """Its bins give n_fft, its facts the hop; sizes that contradict it are refused, where they were taken in silence."""
+    """Its bins give n_fft, its facts the hop; sizes that contradict it are refused,
+    where they were taken in silence.
+    """
     model, mixture = shaken(JointOpenUnmix(65, 2, 8, nb_layers=1)), 0.1 * torch.randn(2, 3000, generator=generator())
     assert stft_sizes(model) == (128, 32) and stft_sizes(model, hop_length=64) == (128, 64)
     assert torch.equal(separate(model, mixture), separate(model, mixture, 128, 32))
@@ -411,7 +422,9 @@ def test_published_networks_know_their_stft():
 
 
 def test_audio_of_another_type_is_computed_in_the_models():
-    """float64, which soundfile gives by default, to and from a float32 model; the estimates come as the mixture came."""
+    """float64, which soundfile gives by default, to and from a float32 model;
+    the estimates come as the mixture came.
+    """
     model, mixture = shaken(JointOpenUnmix(65, 2, 8, nb_layers=1)), 0.1 * torch.randn(2, 3000, generator=generator())
     exact = separate(model, mixture.double())
     assert exact.dtype == torch.float64 and (exact - separate(model, mixture)).abs().max() < 1e-6
@@ -420,16 +433,23 @@ def test_audio_of_another_type_is_computed_in_the_models():
 def test_audio_of_other_types():
     """64 bits, soundfile's default, in and out; NumPy's arrays, whose axes may be turned, are refused by name."""
     torch.manual_seed(0)
-    model, mixture = JointOpenUnmix(129, 2, 8, 1).eval(), torch.randn(2, 3000, dtype=torch.float64, generator=generator())
+    model, mixture = (
+        JointOpenUnmix(129, 2, 8, 1).eval(),
+        torch.randn(2, 3000, dtype=torch.float64, generator=generator()),
+    )
     with torch.no_grad():
         estimates = separate(model, mixture)
-        assert estimates.dtype == torch.float64 and torch.allclose(estimates.float(), separate(model, mixture.float()), atol=1e-6)
+        assert estimates.dtype == torch.float64 and torch.allclose(
+            estimates.float(), separate(model, mixture.float()), atol=1e-6
+        )
     with pytest.raises(ValueError, match="mixture is a numpy.ndarray"):
         separate(model, mixture.numpy())
 
 
 def test_scores_by_hand():
-    """All of it for the only sounding stem: a perfect score; a tenth too little of it: 20 dB; silent stems don't count."""
+    """All of it for the only sounding stem: a perfect score; a tenth too little of it: 20 dB;
+    silent stems don't count.
+    """
     track = small_track(silent=STEMS[1:])
     scores = separation_scores(KnowsTheAnswer(0.9, 0.0, 0.0, 0.0), [track], 0, 256, 64)
     assert abs(scores["drums"] - 20) < 0.01 and all(math.isnan(scores[stem]) for stem in STEMS[1:])
@@ -454,7 +474,7 @@ def test_step_by_hand():
 
 
 def test_error_level_is_the_mean_over_chunks_and_sources_and_gives_magnitudes_the_mixtures_phase():
-    S = torch.randn(3, 2, 2, 5, 7, dtype=torch.complex64, generator=generator())       # (batch, source, channel, bin, frame)
+    S = torch.randn(3, 2, 2, 5, 7, dtype=torch.complex64, generator=generator())  # (batch, source, channel, bin, frame)
     X, guess = S.sum(1), torch.rand(3, 2, 2, 5, 7, generator=generator(1))
     levels = []
     for n in range(3):
@@ -472,7 +492,9 @@ def test_step_of_some_sources():
     sources[:, 1] *= 3
     S = stft(sources, 256, 64)
     X = S.sum(1)
-    level = lambda j: 10 * torch.log10((0.4 * X - S[:, j]).abs().square().sum((1, 2, 3)) / X.abs().square().sum((1, 2, 3)) + 1e-3)
+    level = lambda j: (
+        10 * torch.log10((0.4 * X - S[:, j]).abs().square().sum((1, 2, 3)) / X.abs().square().sum((1, 2, 3)) + 1e-3)
+    )
     for targets in (["bass"], ["vocals", "drums"]):
         step = SpectrogramStep(256, 64, targets=targets)
         expected = torch.stack([level(STEMS.index(target)) for target in targets]).mean()
@@ -496,7 +518,10 @@ def test_a_single_source_can_be_trained_and_scored():
     stems = {stem: 0.2 * torch.sin(2 * math.pi * 400 * (k + 1) * time).expand(2, -1) for k, stem in enumerate(STEMS)}
     song = Track.from_tensors("tones", 8000, stems)
     torch.manual_seed(0)
-    model, step = JointOpenUnmix(129, 2, 16, nb_layers=1, sources=["other"]), SpectrogramStep(256, 64, targets=["other"])
+    model, step = (
+        JointOpenUnmix(129, 2, 16, nb_layers=1, sources=["other"]),
+        SpectrogramStep(256, 64, targets=["other"]),
+    )
     prepare_input(model, [song], n_fft=256, hop_length=64)
     batches = process_batches(RandomChunks([song], 0.5, length=240, seed=0), 4)
     fit(model, step, batches, torch.optim.Adam(model.parameters(), lr=0.02), 60, progress=False)

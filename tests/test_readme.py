@@ -17,14 +17,21 @@ def band_table() -> str:
     stems = list(dict.fromkeys(row["stem"] for row in rows))
     lines = ["| SDR in dB, ours / MUSDB18 | " + " | ".join(stems) + " |", "|---" * (len(stems) + 1) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [f"{row['ours_db']} / {row['musdb18_db']}" if row["musdb18_db"] else row["ours_db"] for row in rows if row["method"] == method]
+        cells = [
+            f"{row['ours_db']} / {row['musdb18_db']}" if row["musdb18_db"] else row["ours_db"]
+            for row in rows
+            if row["method"] == method
+        ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def test_band_table_is_the_measured_one():
     shown = re.search(r"<!-- band realism -->\n(.*?)\n<!-- /band realism -->", README, re.DOTALL)[1]
-    assert shown == band_table(), "README.md's table of the band is not data/results/01_stft_and_masks/band_realism.csv; it should be:\n" + band_table()
+    assert shown == band_table(), (
+        "README.md's table of the band is not data/results/01_stft_and_masks/band_realism.csv; it should be:\n"
+        + band_table()
+    )
 
 
 def test_tables_are_what_course_sync_writes():

@@ -73,7 +73,7 @@ def test_stft_and_istft_equal_librosa(n_fft, hop):
     expected = librosa.stft(x, n_fft=n_fft, hop_length=hop, pad_mode="reflect")
     ours = stft(torch.from_numpy(x), n_fft, hop)
     assert np.abs(ours.numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
-    changed = ours * noise(*ours.shape, seed=2)                     # an inconsistent spectrogram: the least-squares inverse
+    changed = ours * noise(*ours.shape, seed=2)  # an inconsistent spectrogram: the least-squares inverse
     theirs = librosa.istft(changed.numpy(), n_fft=n_fft, hop_length=hop, length=8000)
     assert np.abs(istft(changed, n_fft, hop, 8000).numpy() - theirs).max() <= 1e-5
 
@@ -88,7 +88,9 @@ def test_defaults_and_other_windows():
     assert stft(x.double()).dtype == torch.complex128 and istft(stft(x.double())).dtype == torch.float64
 
 
-@pytest.mark.parametrize("n_fft,hop,time", [(n_fft, hop, time) for n_fft, hop in SIZES[:-1] for time in (2049, 6000, 6143)])
+@pytest.mark.parametrize(
+    "n_fft,hop,time", [(n_fft, hop, time) for n_fft, hop in SIZES[:-1] for time in (2049, 6000, 6143)]
+)
 def test_round_trip_to_a_millionth(n_fft, hop, time):
     x = noise(2, time)
     assert (istft(stft(x, n_fft, hop), n_fft, hop, time) - x).abs().max() < 1e-6
@@ -97,7 +99,9 @@ def test_round_trip_to_a_millionth(n_fft, hop, time):
 def test_every_window_and_hop_reconstructs_or_refuses():
     """Wherever the weights stay above 1% of their maximum the round trip is exact to 1e-6; elsewhere a ValueError."""
     outcomes = {"exact": 0, "refused": 0}
-    for hop, time, window in itertools.product((64, 100, 128, 200, 256), (1000, 1023, 1279), ("hann", "ones", "hamming")):
+    for hop, time, window in itertools.product(
+        (64, 100, 128, 200, 256), (1000, 1023, 1279), ("hann", "ones", "hamming")
+    ):
         taper = {"hann": hann_window(256), "ones": torch.ones(256), "hamming": torch.hamming_window(256)}[window]
         x = noise(time, seed=time)
         weights = overlap_add((taper ** 2).expand(1 + time // hop, 256), hop)
@@ -176,7 +180,11 @@ def test_a_window_of_odd_length_has_a_cola_too():
 
 
 def test_axes_and_levels():
-    assert torch.allclose(fft_frequencies(2048, 44100).double(), torch.from_numpy(librosa.fft_frequencies(sr=44100, n_fft=2048)), atol=1e-2)
+    assert torch.allclose(
+        fft_frequencies(2048, 44100).double(),
+        torch.from_numpy(librosa.fft_frequencies(sr=44100, n_fft=2048)),
+        atol=1e-2,
+    )
     level = amplitude_to_db(torch.tensor([2.0, 0.2, 0.0]))
     assert torch.allclose(level, torch.tensor([0.0, -20.0, -100.0])) and amplitude_to_db(torch.zeros(3)).eq(-100).all()
 
@@ -185,10 +193,14 @@ def test_axes_and_levels():
 @pytest.mark.parametrize("rate,n_fft,n_mels", [(44100, 2048, 128), (16000, 512, 96), (22050, 1024, 40)])
 def test_mel_equals_librosa(scale, rate, n_fft, n_mels):
     hertz = torch.linspace(0, rate / 2, 50, dtype=torch.float64)
-    assert torch.allclose(hz_to_mel(hertz, scale), torch.from_numpy(librosa.hz_to_mel(hertz.numpy(), htk=scale == "htk")))
+    assert torch.allclose(
+        hz_to_mel(hertz, scale), torch.from_numpy(librosa.hz_to_mel(hertz.numpy(), htk=scale == "htk"))
+    )
     assert torch.allclose(mel_to_hz(hz_to_mel(hertz, scale), scale), hertz, atol=1e-6)
     for norm in (True, False):
-        theirs = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, htk=scale == "htk", norm="slaney" if norm else None)
+        theirs = librosa.filters.mel(
+            sr=rate, n_fft=n_fft, n_mels=n_mels, htk=scale == "htk", norm="slaney" if norm else None
+        )
         ours = mel_filterbank(n_mels, n_fft, rate, scale=scale, norm=norm).numpy()
         assert np.abs(ours - theirs).max() <= 1e-5 * theirs.max()
 
@@ -197,24 +209,35 @@ def test_mel_spectrogram_equals_torchaudio():
     import torchaudio
 
     x = noise(2, 8000)
-    transform = torchaudio.transforms.MelSpectrogram(16000, 512, hop_length=128, n_mels=40, f_min=20.0)      # HTK, no norm
+    transform = torchaudio.transforms.MelSpectrogram(16000, 512, hop_length=128, n_mels=40, f_min=20.0)  # HTK, no norm
     ours = mel_spectrogram(x, 16000, 40, 512, 128, f_min=20.0, scale="htk", norm=False)
     assert (ours - transform(x)).abs().max() <= 1e-5 * ours.max()
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------
 
-MASKS = {"binary": ideal_binary_mask, "ratio 0.5": lambda S: ideal_ratio_mask(S, 0.5), "ratio 1": lambda S: ideal_ratio_mask(S, 1),
-         "ratio 2": ideal_ratio_mask, "ratio 7": lambda S: ideal_ratio_mask(S, 7.0),
-         "phase": lambda S: phase_sensitive_mask(S, limits=None), "complex": complex_mask}
+MASKS = {
+    "binary": ideal_binary_mask,
+    "ratio 0.5": lambda S: ideal_ratio_mask(S, 0.5),
+    "ratio 1": lambda S: ideal_ratio_mask(S, 1),
+    "ratio 2": ideal_ratio_mask,
+    "ratio 7": lambda S: ideal_ratio_mask(S, 7.0),
+    "phase": lambda S: phase_sensitive_mask(S, limits=None),
+    "complex": complex_mask,
+}
 
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("case", ["noise", "silent source", "all silent", "mono", "batch", "very quiet"])
 def test_masks_sum_to_one(name, case):
-    S = {"noise": source_spectra(dtype=torch.float64), "silent source": source_spectra() * torch.tensor([1, 0, 1, 1.])[:, None, None, None],
-         "all silent": torch.zeros(3, 2, 9, 5, dtype=torch.complex64), "mono": source_spectra(2, 1, dtype=torch.float64),
-         "batch": source_spectra(dtype=torch.float64).expand(3, 4, 2, 257, 47), "very quiet": source_spectra(dtype=torch.float64) * 1e-12}[case]
+    S = {
+        "noise": source_spectra(dtype=torch.float64),
+        "silent source": source_spectra() * torch.tensor([1, 0, 1, 1.0])[:, None, None, None],
+        "all silent": torch.zeros(3, 2, 9, 5, dtype=torch.complex64),
+        "mono": source_spectra(2, 1, dtype=torch.float64),
+        "batch": source_spectra(dtype=torch.float64).expand(3, 4, 2, 257, 47),
+        "very quiet": source_spectra(dtype=torch.float64) * 1e-12,
+    }[case]
     mask = MASKS[name](S)
     assert mask.shape == S.shape and mask.isfinite().all()
     tolerance = 1e-3 if name in ("phase", "complex") else 1e-5       # there the terms are large where sources cancel
@@ -277,7 +300,9 @@ def test_the_power_of_the_spatial_model_is_the_likeliest():
 
 
 def test_wiener_hears_directions_that_a_mask_cannot():
-    sources = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(3)) * torch.tensor([[[1.0], [0.3]], [[0.3], [1.0]]])
+    sources = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(3)) * torch.tensor(
+        [[[1.0], [0.3]], [[0.3], [1.0]]]
+    )
     S = stft(sources, 512, 128)
     wiener = (multichannel_wiener(*spatial_model(S), S.sum(0)) - S).abs().pow(2).sum()
     assert wiener < 0.05 * (apply_mask(ideal_ratio_mask(S), S.sum(0)) - S).abs().pow(2).sum()
@@ -290,15 +315,24 @@ def test_silence_survives_the_wiener_filter():
     assert estimates.isfinite().all() and estimates[1].abs().max() < 1e-3
 
 
-# --- gradients -----------------------------------------------------------------------------------------------------------
+# --- gradients
+# -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("function", [
-    lambda x: stft(x, 32, 8).abs().pow(2), lambda x: istft(stft(x, 32, 8), 32, 8, 80), lambda x: overlap_add(frame(x, 16, 6), 6),
-    lambda x: mel_spectrogram(x, 8000, 5, 32, 8), lambda x: istft(apply_mask(ideal_ratio_mask(stft(x, 32, 8), 1.5), stft(x, 32, 8).sum(0)), 32, 8, 80),
-    lambda x: phase_sensitive_mask(stft(x, 32, 8), limits=None), lambda x: torch.view_as_real(complex_mask(stft(x, 32, 8))),
-    lambda x: torch.view_as_real(multichannel_wiener(*spatial_model(stft(x, 32, 8)), stft(x, 32, 8).sum(0))),
-    lambda x: framewise_sdr(x * 0.9 + 0.05, x, 40),
-], ids=["stft", "istft", "overlap_add", "mel", "ratio mask", "phase-sensitive", "complex", "wiener", "sdr"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: stft(x, 32, 8).abs().pow(2),
+        lambda x: istft(stft(x, 32, 8), 32, 8, 80),
+        lambda x: overlap_add(frame(x, 16, 6), 6),
+        lambda x: mel_spectrogram(x, 8000, 5, 32, 8),
+        lambda x: istft(apply_mask(ideal_ratio_mask(stft(x, 32, 8), 1.5), stft(x, 32, 8).sum(0)), 32, 8, 80),
+        lambda x: phase_sensitive_mask(stft(x, 32, 8), limits=None),
+        lambda x: torch.view_as_real(complex_mask(stft(x, 32, 8))),
+        lambda x: torch.view_as_real(multichannel_wiener(*spatial_model(stft(x, 32, 8)), stft(x, 32, 8).sum(0))),
+        lambda x: framewise_sdr(x * 0.9 + 0.05, x, 40),
+    ],
+    ids=["stft", "istft", "overlap_add", "mel", "ratio mask", "phase-sensitive", "complex", "wiener", "sdr"],
+)
 def test_gradients(function):
     x = noise(2, 2, 80, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(function, (x,), eps=1e-6, atol=1e-4, fast_mode=True)
@@ -317,7 +351,8 @@ def test_gradients_are_finite_on_silence():
     assert x.grad.isfinite().all()
 
 
-# --- the score --------------------------------------------------------------------------------------------------------------
+# --- the score
+# --------------------------------------------------------------------------------------------------------------
 
 def test_song_sdr_is_the_energy_ratio_of_all_channels():
     references = noise(3, 2, 500)
@@ -350,8 +385,10 @@ def test_framewise_sdr_equals_museval():
 
     rate, references = 4000, noise(3, 2, 14500)
     estimates = references + 0.4 * noise(3, 2, 14500, seed=1) + 0.2 * references.flip(0)
-    references[1, :, 4000:8000] = 0                                 # a silent source makes the frame NaN for all
-    theirs = import_museval().evaluate(references.transpose(1, 2).double().numpy(), estimates.transpose(1, 2).double().numpy(), win=rate, hop=rate)[0]
+    references[1, :, 4000:8000] = 0  # a silent source makes the frame NaN for all
+    theirs = import_museval().evaluate(
+        references.transpose(1, 2).double().numpy(), estimates.transpose(1, 2).double().numpy(), win=rate, hop=rate
+    )[0]
     ours = framewise_sdr(estimates.double(), references.double(), rate)
     assert ours.shape == theirs.shape == (3, 3)
     assert np.isnan(theirs[:, 1]).all() and ours[:, 1].isnan().all()
@@ -359,5 +396,9 @@ def test_framewise_sdr_equals_museval():
 
 
 def test_every_public_name_has_a_docstring():
-    public = [value for name, value in vars(spectral).items() if callable(value) and getattr(value, "__module__", "") == spectral.__name__ and not name.startswith("_")]
+    public = [
+        value
+        for name, value in vars(spectral).items()
+        if callable(value) and getattr(value, "__module__", "") == spectral.__name__ and not name.startswith("_")
+    ]
     assert len(public) >= 19 and all(value.__doc__ for value in public)

@@ -33,12 +33,14 @@ N_FFT = 2 * variation.integer("n_fft", 100, 600)                       # samples
 HOP = variation.integer("hop", 30, 90)                                 # samples between frames
 TIME = variation.integer("time", 3000, 9000)                           # samples of a signal
 RATE = variation.choice("rate", [8000, 16000, 22050, 32000])           # samples a second
-TONE_BIN = variation.real("tone bin", 20.1, 40.9)                     # periods of a tone in a frame, not a whole number
+# periods of a tone in a frame, not a whole number
+TONE_BIN = variation.real("tone bin", 20.1, 40.9)
 TONE_LEVEL = variation.real("tone level", 0.1, 0.9)                    # its amplitude
 WINDOW_LENGTH = 12 * variation.integer("window length", 5, 12)         # divisible by 2, 3 and 4
-SMALL_FRAME = 4 * variation.integer("small frame", 2, 5)               # samples in a frame that one can look at
+SMALL_FRAME = 4 * variation.integer("small frame", 2, 5)  # samples in a frame that one can look at
 UPPER = variation.choice("upper", [1.25, 1.5, 2.0])                    # the largest value of a mask
-ERROR_SHARE = variation.choice("error share", [0.1, 0.2, 0.5])        # an error's amplitude, as a share of the source's
+# an error's amplitude, as a share of the source's
+ERROR_SHARE = variation.choice("error share", [0.1, 0.2, 0.5])
 
 # %% [markdown]
 # ## Task 1: how many frames?
@@ -57,12 +59,19 @@ def frame_count(time, n_fft, hop_length, center):
 # %%
 # CHECK 1
 found = frame_count(10, 4, 2, center=False)
-assert found == 4, f"ten samples, frames of 4, hop 2: they start at 0, 2, 4 and 6, so there are 4; you say {found}"
+assert found == 4, (
+    f"ten samples, frames of 4, hop 2: they start at 0, 2, 4 and 6, so there are 4; you say {found}"
+)
 found = frame_count(11, 4, 2, center=False)
 assert found == 4, f"one sample more isn't enough for another whole frame: 4 again, not {found}"
 found = frame_count(10, 4, 2, center=True)
-assert found == 6, f"centred, ten samples become 14, and frames start at 0, 2, ..., 10: 6 of them, not {found}"
-found, expected = frame_count(TIME, N_FFT, HOP, center=False), torch.zeros(TIME).unfold(0, N_FFT, HOP).shape[0]
+assert found == 6, (
+    f"centred, ten samples become 14, and frames start at 0, 2, ..., 10: 6 of them, not {found}"
+)
+found, expected = (
+    frame_count(TIME, N_FFT, HOP, center=False),
+    torch.zeros(TIME).unfold(0, N_FFT, HOP).shape[0],
+)
 assert found == expected, (
     f"frames of {N_FFT} in {TIME} samples with hop {HOP}: unfold makes {expected}, you say {found}")
 ### BEGIN HIDDEN TESTS
@@ -76,18 +85,31 @@ for _case in range(12):
     assert isinstance(_found, int), "the number of frames isn't an int"
     _starts = [start for start in range(_time) if start % _hop == 0 and start + _n_fft <= _time]
     assert _found == len(_starts), "wrong number of frames for other sizes, center=False"
-    _X = torch.stft(torch.zeros(_time), _n_fft, _hop, window=torch.ones(_n_fft), center=True, return_complex=True)
+    _X = torch.stft(
+        torch.zeros(_time),
+        _n_fft,
+        _hop,
+        window=torch.ones(_n_fft),
+        center=True,
+        return_complex=True,
+    )
     assert frame_count(_time, _n_fft, _hop, center=True) == _X.shape[-1], (
         "wrong number of frames for other sizes, center=True")
-    _found = frame_count(hidden.integer(f"count short {_case}", 0, _n_fft - 1), _n_fft, _hop, center=False)
+    _found = frame_count(
+        hidden.integer(f"count short {_case}", 0, _n_fft - 1), _n_fft, _hop, center=False
+    )
     assert _found == 0, "a signal shorter than a frame has no whole frame"
-assert frame_count(3, 40, 5, center=False) == 0, "a signal much shorter than a frame has no whole frame"
+assert frame_count(3, 40, 5, center=False) == 0, (
+    "a signal much shorter than a frame has no whole frame"
+)
 for _n_fft, _hop in ((6, 2), (40, 7), (12, 50)):
-    for _time in range(_n_fft + 1):                                         # short, and what the padding makes of it
+    for _time in range(_n_fft + 1):  # short, and what the padding makes of it
         _found = frame_count(edges.case("short", _time), _n_fft, _hop, center=True)
         assert _found == len(range(0, _time + 1, _hop)), (
             "wrong number of frames for a short signal, center=True: it is made longer first")
-assert frame_count(2, edges.case("tiny", 2), 1, center=False) == 1, "a frame of two samples in two samples"
+assert frame_count(2, edges.case("tiny", 2), 1, center=False) == 1, (
+    "a frame of two samples in two samples"
+)
 _found = frame_count(edges.case("huge", 2_000_000), 4096, 499, center=False)
 assert _found == len(range(0, 2_000_000 - 4096 + 1, 499)), "wrong number of frames in a long signal"
 edges.left_out("zeros inside", "the function sees no samples")
@@ -111,7 +133,8 @@ def tone_in_frame(x, frequency, rate):
     """The complex amplitude of the tone of `frequency` hertz in each frame of x.
 
     x: real (..., n_fft), frames of one or many signals. 0 < frequency < rate / 2.
-    Returns complex (...): complex64 for float32 frames, complex128 for float64. Differentiable in x.
+    Returns complex (...): complex64 for float32 frames, complex128 for float64. Differentiable in
+    x.
     """
     ### BEGIN SOLUTION
     n = torch.arange(x.shape[-1], dtype=torch.float64)
@@ -128,31 +151,54 @@ tone = TONE_LEVEL * torch.cos(2 * math.pi * tone_hz * t + 0.7)
 c = tone_in_frame(tone, tone_hz, RATE)
 assert c.is_complex() and c.shape == (), (
     f"one frame gives one complex number; you return {c.dtype} of shape {tuple(c.shape)}")
-assert abs(abs(c) - TONE_LEVEL) < 1e-3, f"the tone's amplitude is {TONE_LEVEL:.3f}, you measure {abs(c):.3f}"
+assert abs(abs(c) - TONE_LEVEL) < 1e-3, (
+    f"the tone's amplitude is {TONE_LEVEL:.3f}, you measure {abs(c):.3f}"
+)
 assert abs(c.angle() - 0.7) < 1e-2, (
     f"the tone begins at an angle of 0.7, you measure {c.angle():.2f}: look at the exponent's sign")
 c = tone_in_frame(torch.stack([tone, 0 * tone]), tone_hz, RATE)
-assert c.shape == (2,), f"two frames (2, n_fft) give two numbers; you return the shape {tuple(c.shape)}"
+assert c.shape == (2,), (
+    f"two frames (2, n_fft) give two numbers; you return the shape {tuple(c.shape)}"
+)
 assert abs(c[1]) == 0, "in a silent frame the amplitude is 0"
 loud = 100 * torch.cos(2 * math.pi * (TONE_BIN + 20) * RATE / N_FFT * t)
 error = abs(tone_in_frame(tone + loud, tone_hz, RATE) - c[0]) / TONE_LEVEL
-assert error < 0.1 / TONE_LEVEL, f"a loud tone 20 bins away changes what you measure by {error:.0%}: does it leak?"
+assert error < 0.1 / TONE_LEVEL, (
+    f"a loud tone 20 bins away changes what you measure by {error:.0%}: does it leak?"
+)
 ### BEGIN HIDDEN TESTS
 from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 2")
-_n_fft, _rate = 2 * hidden.integer("tone n_fft", 16, 32), hidden.choice("tone rate", [6000, 12000, 24000])
+_n_fft, _rate = (
+    2 * hidden.integer("tone n_fft", 16, 32),
+    hidden.choice("tone rate", [6000, 12000, 24000]),
+)
 _frequency = hidden.real("tone frequency", 0.15, 0.35) * _rate
 _x = torch.randn(3, 2, _n_fft, generator=hidden.generator("tone frames"))
 _before, _w = _x.clone(), [math.sin(math.pi * n / _n_fft) ** 2 for n in range(_n_fft)]
-_probe = torch.tensor([[2 * _w[n] / sum(_w) * math.cos(2 * math.pi * _frequency * n / _rate) for n in range(_n_fft)],
-                       [-2 * _w[n] / sum(_w) * math.sin(2 * math.pi * _frequency * n / _rate) for n in range(_n_fft)]],
-                      dtype=torch.float64)                                                # (real and imaginary, n_fft)
+_probe = torch.tensor(
+    [
+        [
+            2 * _w[n] / sum(_w) * math.cos(2 * math.pi * _frequency * n / _rate)
+            for n in range(_n_fft)
+        ],
+        [
+            -2 * _w[n] / sum(_w) * math.sin(2 * math.pi * _frequency * n / _rate)
+            for n in range(_n_fft)
+        ],
+    ],
+    dtype=torch.float64,
+)  # (real and imaginary, n_fft)
 _expected = torch.view_as_complex((_x.double().unsqueeze(-2) * _probe).sum(-1).contiguous())
 _c = tone_in_frame(_x, _frequency, _rate)
-assert tuple(_c.shape) == (3, 2), "frames of shape (batch, channel, n_fft) must give (batch, channel)"
+assert tuple(_c.shape) == (3, 2), (
+    "frames of shape (batch, channel, n_fft) must give (batch, channel)"
+)
 assert truth.equal(_x, _before), "the function changes its input"
 assert _c.dtype == torch.complex64, "float32 frames must give complex64"
-assert truth.close(_c, _expected, rtol=1e-4, atol=1e-5), "wrong values for other frames, sizes or rates"
+assert truth.close(_c, _expected, rtol=1e-4, atol=1e-5), (
+    "wrong values for other frames, sizes or rates"
+)
 _c = tone_in_frame(_x[:1, :1], _frequency, _rate)
 assert truth.close(_c, _expected[:1, :1], rtol=1e-4, atol=1e-5), "wrong values for a batch of one"
 _c = tone_in_frame(_x.double(), _frequency, _rate)
@@ -164,16 +210,23 @@ _c = tone_in_frame(_x, _frequency, _rate)
 _gradient = (_probe[0] + 2 * _probe[1]).float().expand(3, 2, _n_fft)
 assert _x.grad is not None and truth.close(_x.grad, _gradient, rtol=1e-4, atol=1e-5), (
     "no gradient, or a wrong one, reaches x")
-assert truth.close(tone_in_frame(torch.zeros(4, _n_fft), _frequency, _rate).abs(), torch.zeros(4)), (
-    "silence must give 0")
-for _edge, _level, (_x,) in edges.mutated(torch.randn(2, _n_fft, generator=hidden.generator("edges")), short=5):
+assert truth.close(
+    tone_in_frame(torch.zeros(4, _n_fft), _frequency, _rate).abs(), torch.zeros(4)
+), "silence must give 0"
+for _edge, _level, (_x,) in edges.mutated(
+    torch.randn(2, _n_fft, generator=hidden.generator("edges")), short=5
+):
     _size = _x.shape[-1]
     _n = torch.arange(_size, dtype=torch.float64)
     _w = torch.sin(math.pi * _n / _size) ** 2
-    _wave = 2 * _w / _w.sum() * torch.polar(torch.ones_like(_n), -2 * math.pi * _frequency / _rate * _n)
+    _wave = (
+        2 * _w / _w.sum() * torch.polar(torch.ones_like(_n), -2 * math.pi * _frequency / _rate * _n)
+    )
     _found = tone_in_frame(_x, _frequency, _rate)
     assert _found.dtype == _x.dtype.to_complex(), f"wrong precision: {_edge}"
-    assert truth.close(_found, (_x * _wave).sum(-1), rtol=1e-4, atol=1e-5 * _level), f"wrong values: {_edge}"
+    assert truth.close(_found, (_x * _wave).sum(-1), rtol=1e-4, atol=1e-5 * _level), (
+        f"wrong values: {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -190,14 +243,16 @@ for _edge, _level, (_x,) in edges.mutated(torch.randn(2, _n_fft, generator=hidde
 # %%
 # TASK 3 (4 points): the largest hop
 def largest_hop(window, tolerance, power):
-    """The largest hop in 1..n_fft, an int, with which the summed window ** power stays within `tolerance` of its mean.
+    """The largest hop in 1..n_fft, an int, with which the summed window ** power stays within
+    `tolerance` of its mean.
 
-    window: real (n_fft,), not negative, any length and any scale. tolerance: a share, such as 0.01. power: 1 or 2.
+    window: real (n_fft,), not negative, any length and any scale. tolerance: a share, such as 0.01.
+    power: 1 or 2.
     """
     ### BEGIN SOLUTION
     weights, n_fft = window ** power, len(window)
     for hop in range(n_fft, 1, -1):
-        summed = F.pad(weights, (0, -n_fft % hop)).view(-1, hop).sum(0)          # (shift, hop) -> (hop)
+        summed = F.pad(weights, (0, -n_fft % hop)).view(-1, hop).sum(0)  # (shift, hop) -> (hop)
         if (summed - summed.mean()).abs().max() <= tolerance * summed.mean():
             return hop
     return 1
@@ -210,7 +265,9 @@ found = largest_hop(hann, 0.001, power=1)
 assert found == WINDOW_LENGTH // 2, (
     f"a Hann window of {WINDOW_LENGTH} adds up with hop {WINDOW_LENGTH // 2}, you say {found}")
 found = largest_hop(hann, 0.001, power=2)
-assert found == WINDOW_LENGTH // 3, f"its square needs a third of the window, {WINDOW_LENGTH // 3}; you say {found}"
+assert found == WINDOW_LENGTH // 3, (
+    f"its square needs a third of the window, {WINDOW_LENGTH // 3}; you say {found}"
+)
 found = largest_hop(5 * hann, 0.001, power=1)
 assert found == WINDOW_LENGTH // 2, (
     f"a window five times as high fits the same hops; you say {found}: compare with the mean")
@@ -218,24 +275,34 @@ assert found == WINDOW_LENGTH // 2, (
 from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 3")
 def _deviations(window, power):
-    """The swing of the weights for each hop from 1 on, by direct sums over all the windows that reach a sample."""
+    """The swing of the weights for each hop from 1 on,
+    by direct sums over all the windows that reach a sample.
+    """
     values, result = [float(w) ** power for w in window], []
     for hop in range(1, len(values) + 1):
-        summed = [sum(values[n + m * hop] for m in range(len(values)) if n + m * hop < len(values)) for n in range(hop)]
+        summed = [
+            sum(values[n + m * hop] for m in range(len(values)) if n + m * hop < len(values))
+            for n in range(hop)
+        ]
         mean = sum(summed) / hop
         result.append(max(abs(s - mean) for s in summed) / mean)
     return result
 
 _odd = hidden.choice("window of prime length", [31, 37, 41])
 _n = torch.arange(_odd, dtype=torch.float64)
-_windows = [(0.2 + torch.rand(_odd, generator=hidden.generator("window"))) * hidden.real("height", 2.0, 9.0),
-            (torch.sin(math.pi * (_n + 0.5) / _odd) * 0.3).float(), torch.hann_window(48),
-            torch.hann_window(36, dtype=torch.float64)]
+_windows = [
+    (0.2 + torch.rand(_odd, generator=hidden.generator("window")))
+    * hidden.real("height", 2.0, 9.0),
+    (torch.sin(math.pi * (_n + 0.5) / _odd) * 0.3).float(),
+    torch.hann_window(48),
+    torch.hann_window(36, dtype=torch.float64),
+]
 for _window in _windows:
     for _power in (1, 2):
         _swings = _deviations(_window, _power)
         _order = sorted(_swings)
-        for _first, _last in ((1, 12), (12, 22), (22, len(_order) - 2)):        # a tolerance well away from every swing
+        # a tolerance well away from every swing
+        for _first, _last in ((1, 12), (12, 22), (22, len(_order) - 2)):
             _gap = max(range(_first, _last), key=lambda i: _order[i + 1] - _order[i])
             _tolerance = (_order[_gap] + _order[_gap + 1]) / 2
             _expected = max(h + 1 for h, swing in enumerate(_swings) if swing <= _tolerance)
@@ -252,9 +319,11 @@ for _edge, _level, (_window,) in edges.mutated(_windows[0], short=3, tiny=1e-6, 
     _swings = _deviations(_window, 2)
     _order = sorted(_swings)
     _gap = max(range(len(_order) - 1), key=lambda i: _order[i + 1] - _order[i])
-    _tolerance = (_order[_gap] + _order[_gap + 1]) / 2                       # well away from every swing
+    _tolerance = (_order[_gap] + _order[_gap + 1]) / 2  # well away from every swing
     _expected = max(h + 1 for h, swing in enumerate(_swings) if swing <= _tolerance)
-    assert largest_hop(_window, _tolerance, power=2) == _expected, f"wrong hop: a window that is {_edge}"
+    assert largest_hop(_window, _tolerance, power=2) == _expected, (
+        f"wrong hop: a window that is {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -271,11 +340,13 @@ for _edge, _level, (_window,) in edges.mutated(_windows[0], short=3, tiny=1e-6, 
 # %%
 # TASK 4 (5 points): weighted overlap-add
 def put_together(frames, window, hop_length):
-    """The signal that the frames make, by windowing them again, adding up and dividing by the summed squared window.
+    """The signal that the frames make, by windowing them again, adding up and dividing by the
+    summed squared window.
 
-    frames: real (..., frames, n_fft). window: (n_fft,). hop_length: 1..n_fft, not always a divisor of n_fft.
-    Returns (..., (frames - 1) * hop_length + n_fft), in the type of frames; 0 where the summed squared window is below
-    1% of its maximum. Differentiable in frames, with finite gradients everywhere.
+    frames: real (..., frames, n_fft). window: (n_fft,). hop_length: 1..n_fft, not always a divisor
+    of n_fft. Returns (..., (frames - 1) * hop_length + n_fft), in the type of frames; 0 where the
+    summed squared window is below 1% of its maximum. Differentiable in frames, with finite
+    gradients everywhere.
     """
     ### BEGIN SOLUTION
     count, n_fft = frames.shape[-2:]
@@ -298,12 +369,17 @@ x = torch.arange(1.0, 6 * SMALL_FRAME + 1)
 windowed = x.unfold(0, SMALL_FRAME, hop) * window                           # (frame, n_fft)
 y = put_together(windowed, window, hop)
 assert y.shape == x.shape, (
-    f"{len(windowed)} frames of {SMALL_FRAME}, hop {hop}, make {len(x)} samples; you return {tuple(y.shape)}")
+    f"{len(windowed)} frames of {SMALL_FRAME}, hop {hop}, make {len(x)} samples; you return "
+    f"{tuple(y.shape)}"
+)
 middle = slice(SMALL_FRAME, -SMALL_FRAME)
 assert torch.allclose(y[middle], x[middle], rtol=1e-4), (
     f"unchanged frames must give the signal back, {x[middle][:3]}...; yours: {y[middle][:3]}...")
-assert y[0] == 0, f"the first sample stands under a zero of the window: nothing is known of it, return 0 and not {y[0]}"
-changed = windowed + 1                                                      # as if a mask had changed the frames
+assert y[0] == 0, (
+    f"the first sample stands under a zero of the window: nothing is known of it, return 0 and "
+    f"not {y[0]}"
+)
+changed = windowed + 1  # as if a mask had changed the frames
 y = put_together(changed, window, hop)
 assert y[0] == 0 and y[-1].isfinite(), (
     "where the weights are below 1% of the largest, return 0, whatever the frames hold")
@@ -327,18 +403,22 @@ def _by_sums(frames, window, hop):
     known = (weights >= 0.01 * weights.max()).double()
     for m in range(count):
         for n in range(n_fft):
-            gradient[m, n] = float(window[n]) * known[n + m * hop] / max(float(weights[n + m * hop]), 1e-30)
+            gradient[m, n] = (
+                float(window[n]) * known[n + m * hop] / max(float(weights[n + m * hop]), 1e-30)
+            )
     return signal * known / weights.clamp_min(1e-30), weights / weights.max(), gradient
 
 _generator = hidden.generator("frames")
-for _case, (_n_fft, _hop, _count) in enumerate(((12, 5, 7), (16, 4, 5), (10, 10, 4), (14, 9, 1), (9, 2, 6))):
+for _case, (_n_fft, _hop, _count) in enumerate(
+    ((12, 5, 7), (16, 4, 5), (10, 10, 4), (14, 9, 1), (9, 2, 6))
+):
     _window = torch.hann_window(_n_fft) if _case < 2 else torch.hamming_window(_n_fft)
     _window = _window * hidden.real(f"gain {_case}", 0.05, 0.15)
     for _leading in ((3, 2), (1,), ()):
         _frames = torch.randn(*_leading, _count, _n_fft, generator=_generator)
         _before, _window_before = _frames.clone(), _window.clone()
         _expected, _ratio, _gradient = _by_sums(_frames, _window, _hop)
-        _clear = (_ratio - 0.01).abs() > 1e-4                            # the border itself is a matter of rounding
+        _clear = (_ratio - 0.01).abs() > 1e-4  # the border itself is a matter of rounding
         _found = put_together(_frames, _window, _hop)
         assert _found.shape == _expected.shape, "wrong length or shape for other sizes"
         assert truth.equal(_frames, _before), "the function changes its frames"
@@ -348,8 +428,12 @@ for _case, (_n_fft, _hop, _count) in enumerate(((12, 5, 7), (16, 4, 5), (10, 10,
             "wrong values for other frames, windows or hops")
         _probe = _frames.clone().requires_grad_()
         put_together(_probe, _window, _hop).sum().backward()
-        assert _probe.grad is not None and _probe.grad.isfinite().all(), "the gradient is missing or not finite"
-        assert truth.close(_probe.grad, _gradient.expand_as(_frames), rtol=1e-3, atol=1e-3), "the gradient is wrong"
+        assert _probe.grad is not None and _probe.grad.isfinite().all(), (
+            "the gradient is missing or not finite"
+        )
+        assert truth.close(_probe.grad, _gradient.expand_as(_frames), rtol=1e-3, atol=1e-3), (
+            "the gradient is wrong"
+        )
     _found = put_together(_frames.double(), _window.double(), _hop)
     assert _found.dtype == torch.float64, "float64 frames must give a float64 signal"
     assert truth.close(_found[..., _clear], _expected[..., _clear], rtol=1e-4, atol=1e-3), (
@@ -358,12 +442,17 @@ _window, _sound = torch.hann_window(64), torch.randn(2, 640, generator=_generato
 _X = torch.stft(_sound, 64, 16, window=_window, return_complex=True)
 _X = _X * torch.rand(_X.shape, generator=_generator)
 _found = put_together(torch.fft.irfft(_X.mT, n=64), _window, 16)[..., 32:32 + 640]
-assert truth.close(_found, torch.istft(_X, 64, 16, window=_window, length=640), rtol=1e-3, atol=1e-4), (
-    "a masked STFT comes back wrong")
+assert truth.close(
+    _found, torch.istft(_X, 64, 16, window=_window, length=640), rtol=1e-3, atol=1e-4
+), "a masked STFT comes back wrong"
 assert truth.close(put_together(torch.zeros(2, 5, 64), _window, 16), torch.zeros(2, 128)), (
     "silent frames must give silence")
-for _n_fft, _hop, _count in ((16, 1, 14), (20, 2, 12)):    # much overlap: 1% of the sum, not of one window
-    _window, _frames = torch.hann_window(_n_fft), torch.randn(2, _count, _n_fft, generator=_generator)
+# much overlap: 1% of the sum, not of one window
+for _n_fft, _hop, _count in ((16, 1, 14), (20, 2, 12)):
+    _window, _frames = (
+        torch.hann_window(_n_fft),
+        torch.randn(2, _count, _n_fft, generator=_generator),
+    )
     _expected, _ratio, _gradient = _by_sums(_frames, _window, _hop)
     _clear = (_ratio - 0.01).abs() > 1e-4
     _found = put_together(_frames, _window, _hop)
@@ -373,13 +462,17 @@ _window = torch.hamming_window(9)
 for _edge, _level, (_frames,) in edges.mutated(torch.randn(2, 7, 9, generator=_generator), axis=-2):
     _expected, _ratio, _gradient = _by_sums(_frames, _window, 4)
     _found = put_together(_frames, _window.to(_frames.dtype), 4)
-    assert _found.dtype == _frames.dtype and truth.close(_found, _expected, rtol=1e-4, atol=1e-5 * _level), (
-        f"wrong values or type: frames that are {_edge}")
-for _edge, _level, (_window,) in edges.mutated(torch.hamming_window(9), short=9, tiny=1e-4, huge=1e4):
+    assert _found.dtype == _frames.dtype and truth.close(
+        _found, _expected, rtol=1e-4, atol=1e-5 * _level
+    ), f"wrong values or type: frames that are {_edge}"
+for _edge, _level, (_window,) in edges.mutated(
+    torch.hamming_window(9), short=9, tiny=1e-4, huge=1e4
+):
     _frames = torch.randn(2, 7, 9, generator=_generator, dtype=_window.dtype)
     _expected, _ratio, _gradient = _by_sums(_frames, _window, 4)
-    assert truth.close(put_together(_frames, _window, 4), _expected, rtol=1e-3, atol=1e-4 / _level), (
-        f"wrong values: a window that is {_edge}")
+    assert truth.close(
+        put_together(_frames, _window, 4), _expected, rtol=1e-3, atol=1e-4 / _level
+    ), f"wrong values: a window that is {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -394,11 +487,12 @@ for _edge, _level, (_window,) in edges.mutated(torch.hamming_window(9), short=9,
 def phase_sensitive_estimates(S, X, upper):
     """The mixture times the phase-sensitive mask of each source, the mask limited to 0..upper.
 
-    S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame). Returns complex, of S's shape.
-    Zero, with finite gradients, where X is zero. Quiet spectra are as good as loud ones. Differentiable in S and X.
+    S: complex (..., source, channel, bin, frame). X: complex (..., channel, bin, frame). Returns
+    complex, of S's shape. Zero, with finite gradients, where X is zero. Quiet spectra are as good
+    as loud ones. Differentiable in S and X.
     """
     ### BEGIN SOLUTION
-    X = X.unsqueeze(-4)                                                   # (..., 1, channel, bin, frame)
+    X = X.unsqueeze(-4)  # (..., 1, channel, bin, frame)
     power = X.real ** 2 + X.imag ** 2
     mask = (S * X.conj()).real / torch.where(power == 0, 1, power)
     return mask.clamp(0, upper) * X
@@ -406,7 +500,8 @@ def phase_sensitive_estimates(S, X, upper):
 
 # %%
 # CHECK 5
-S = torch.tensor([[3 + 0j, 1j, 2j], [1 + 0j, 2j, -1j]]).reshape(2, 1, 1, 3)          # (source, channel, bin, frame)
+# (source, channel, bin, frame)
+S = torch.tensor([[3 + 0j, 1j, 2j], [1 + 0j, 2j, -1j]]).reshape(2, 1, 1, 3)
 X = S.sum(0)                                                                         # 4, 3i, i
 Y = phase_sensitive_estimates(S, X, UPPER)
 assert Y.shape == S.shape, f"one estimate a source, {tuple(S.shape)}; you return {tuple(Y.shape)}"
@@ -420,48 +515,70 @@ for m, why in enumerate(("both in one direction: 3/4 and 1/4 of the mixture",
 Y = phase_sensitive_estimates(S, X + 4, UPPER)
 assert torch.allclose(Y[:, 0, 0, 0], torch.tensor([3 + 0j, 1]), atol=1e-5), (
     "the mixture may hold more than the sources: use X, not the sum of S")
-assert phase_sensitive_estimates(S, 0 * X, UPPER).abs().max() == 0, "where the mixture is zero the estimates are zero"
+assert phase_sensitive_estimates(S, 0 * X, UPPER).abs().max() == 0, (
+    "where the mixture is zero the estimates are zero"
+)
 ### BEGIN HIDDEN TESTS
 from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 5")
 def _projected(S, X, upper):
     """The same in real numbers, source by source; X without zeros."""
-    a, b = S.real, S.imag                                                   # (..., source, channel, bin, frame)
-    c, d = X.real, X.imag                                                   # (..., channel, bin, frame)
+    a, b = S.real, S.imag  # (..., source, channel, bin, frame)
+    c, d = X.real, X.imag  # (..., channel, bin, frame)
     masks = [((a[..., j, :, :, :] * c + b[..., j, :, :, :] * d) / (c * c + d * d)).clamp(0, upper)
              for j in range(S.shape[-4])]
     return torch.stack([torch.complex(mask * c, mask * d) for mask in masks], -4)
 
 _generator = hidden.generator("spectra")
-for _case, _shape in enumerate(((2, 3, 2, 5, 4), (2, 2, 3, 4), (3, 3, 3, 3), (1, 4, 1, 6, 2), (2, 2, 2, 2, 2, 2))):
+for _case, _shape in enumerate(
+    ((2, 3, 2, 5, 4), (2, 2, 3, 4), (3, 3, 3, 3), (1, 4, 1, 6, 2), (2, 2, 2, 2, 2, 2))
+):
     _upper = hidden.choice(f"upper {_case}", [0.8, 1.0, 1.7, 2.5])
     _S = torch.randn(_shape, dtype=torch.complex64, generator=_generator)
-    _X = _S.sum(-4) + 0.5 * torch.randn(_shape[:-4] + _shape[-3:], dtype=torch.complex64, generator=_generator)
+    _X = _S.sum(-4) + 0.5 * torch.randn(
+        _shape[:-4] + _shape[-3:], dtype=torch.complex64, generator=_generator
+    )
     _copies, _expected = (_S.clone(), _X.clone()), _projected(_S, _X, _upper)
     _found = phase_sensitive_estimates(_S, _X, _upper)
     assert _found.dtype == torch.complex64, "complex64 spectra must give complex64"
     assert _found.shape == _S.shape, "wrong shape for other numbers of sources, channels or batches"
-    assert truth.equal(_S, _copies[0]) and truth.equal(_X, _copies[1]), "the function changes its input"
-    assert truth.close(_found, _expected, rtol=1e-3, atol=1e-4), "wrong values for other spectra, sizes or limits"
+    assert truth.equal(_S, _copies[0]) and truth.equal(_X, _copies[1]), (
+        "the function changes its input"
+    )
+    assert truth.close(_found, _expected, rtol=1e-3, atol=1e-4), (
+        "wrong values for other spectra, sizes or limits"
+    )
     _found = phase_sensitive_estimates(1e-5 * _S, 1e-5 * _X, _upper)
-    assert truth.close(1e5 * _found, _expected, rtol=1e-3, atol=1e-3), "wrong values for quiet spectra"
+    assert truth.close(1e5 * _found, _expected, rtol=1e-3, atol=1e-3), (
+        "wrong values for quiet spectra"
+    )
     _found = phase_sensitive_estimates(_S.to(torch.complex128), _X.to(torch.complex128), _upper)
     assert _found.dtype == torch.complex128, "complex128 spectra must give complex128"
-    assert truth.close(_found, _expected, rtol=1e-3, atol=1e-4), "wrong values for complex128 spectra"
-    _leaves, _twins = [z.clone().requires_grad_() for z in (_S, _X)], [z.clone().requires_grad_() for z in (_S, _X)]
+    assert truth.close(_found, _expected, rtol=1e-3, atol=1e-4), (
+        "wrong values for complex128 spectra"
+    )
+    _leaves, _twins = (
+        [z.clone().requires_grad_() for z in (_S, _X)],
+        [z.clone().requires_grad_() for z in (_S, _X)],
+    )
     (phase_sensitive_estimates(*_leaves, _upper) - 1).abs().pow(2).sum().backward()
     (_projected(*_twins, _upper) - 1).abs().pow(2).sum().backward()
     for _leaf, _twin in zip(_leaves, _twins):
-        assert _leaf.grad is not None and truth.close(_leaf.grad, _twin.grad, rtol=1e-2, atol=1e-2), (
-            "no gradient, or a wrong one, reaches S or X")
-    _X[..., 0] = 0                                                          # the first frame of the mixture is silent
+        assert _leaf.grad is not None and truth.close(
+            _leaf.grad, _twin.grad, rtol=1e-2, atol=1e-2
+        ), "no gradient, or a wrong one, reaches S or X"
+    _X[..., 0] = 0  # the first frame of the mixture is silent
     _found = phase_sensitive_estimates(_S, _X, _upper)
     assert truth.close(_found[..., 0].abs(), torch.zeros(_S.shape[:-1])), (
         "the estimates must be zero where the mixture is")
-    assert truth.close(_found[..., 1:], _expected[..., 1:], rtol=1e-3, atol=1e-4), "a silent frame changes the others"
+    assert truth.close(_found[..., 1:], _expected[..., 1:], rtol=1e-3, atol=1e-4), (
+        "a silent frame changes the others"
+    )
     _leaves = [z.clone().requires_grad_() for z in (_S, _X)]
     phase_sensitive_estimates(*_leaves, _upper).real.sum().backward()
-    assert all(z.grad.isfinite().all() for z in _leaves), "the gradient isn't finite where the mixture is zero"
+    assert all(z.grad.isfinite().all() for z in _leaves), (
+        "the gradient isn't finite where the mixture is zero"
+    )
 assert truth.close(phase_sensitive_estimates(0 * _S, 0 * _X, 1.0).abs(), torch.zeros(_S.shape)), (
     "silence must give silence")
 _S = torch.randn(2, 1, 4, 9, dtype=torch.complex64, generator=_generator)
@@ -486,14 +603,16 @@ for _edge, _level, (_S, _X) in edges.mutated(_S, _X, tiny=1e-6, huge=1e6):
 # %%
 # TASK 6 (4 points): SDR over time
 def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
-    """SDR in dB of each source in each whole frame, NaN where any source's reference or estimate is silent.
+    """SDR in dB of each source in each whole frame, NaN where any source's reference or estimate is
+    silent.
 
-    estimates, references: (..., source, channel, time). A frame has round(rate * seconds) samples; frames start
-    round(rate * hop_seconds) samples apart. Returns (..., source, frame). Differentiable where there is no silence.
+    estimates, references: (..., source, channel, time). A frame has round(rate * seconds) samples;
+    frames start round(rate * hop_seconds) samples apart. Returns (..., source, frame).
+    Differentiable where there is no silence.
     """
     ### BEGIN SOLUTION
     length, hop = round(rate * seconds), round(rate * hop_seconds)
-    signal, guess, error = ((z.unfold(-1, length, hop) ** 2).sum((-3, -1))               # (..., source, frame)
+    signal, guess, error = ((z.unfold(-1, length, hop) ** 2).sum((-3, -1))  # (..., source, frame)
                             for z in (references, estimates, references - estimates))
     silent = ((signal == 0) | (guess == 0)).any(-2, keepdim=True)
     return torch.where(silent, torch.nan, 10 * torch.log10(signal / error))
@@ -501,22 +620,28 @@ def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
 
 # %%
 # CHECK 6
-references = torch.randn(3, 2, 1000, generator=torch.Generator().manual_seed(1))          # (source, channel, time)
+# (source, channel, time)
+references = torch.randn(3, 2, 1000, generator=torch.Generator().manual_seed(1))
 scores = sdr_over_time((1 - ERROR_SHARE) * references, references, 100, 2.0, 1.0)
 assert scores.shape == (3, 9), (
-    f"3 sources, ten seconds, frames of two, one a second: (3, 9); you return {tuple(scores.shape)}")
+    f"3 sources, ten seconds, frames of two, one a second: (3, 9); you return {tuple(scores.shape)}"
+)
 expected = -20 * math.log10(ERROR_SHARE)
 assert torch.allclose(scores, torch.tensor(expected), atol=1e-2), (
     f"an error of {ERROR_SHARE} of the amplitude is {expected:.2f} dB, not {scores[0, 0]:.2f}")
-one_sided = references * torch.tensor([[1.0], [0.0]])                                     # the right channel is missing
+one_sided = references * torch.tensor([[1.0], [0.0]])  # the right channel is missing
 gap = references.clone()
-gap[1, :, 500:700] = 0                                                                 # source 1 pauses for two seconds
+gap[1, :, 500:700] = 0  # source 1 pauses for two seconds
 scores = sdr_over_time(one_sided, references, 100, 2.0, 1.0)
 assert (scores > 2).all() and (scores < 4.5).all(), (
-    f"a missing channel of two is an error of about half the energy, 3 dB in all; you: {scores[0, 0]:.1f} dB")
+    f"a missing channel of two is an error of about half the energy, 3 dB in all; you: "
+    f"{scores[0, 0]:.1f} dB"
+)
 scores = sdr_over_time(0.5 * gap, gap, 100, 2.0, 1.0)
 assert scores[:, 5].isnan().all(), (
-    f"source 1 is silent all through frame 5, so it is NaN for all sources; you return {scores[:, 5]}")
+    f"source 1 is silent all through frame 5, so it is NaN for all sources; you return "
+    f"{scores[:, 5]}"
+)
 assert scores[:, [0, 4, 6, 8]].isfinite().all(), "frames in which every source plays have a score"
 ### BEGIN HIDDEN TESTS
 from course_lib.classroom import edges, hidden_variation, truth
@@ -533,20 +658,27 @@ def _by_frames(estimates, references, length, hop):
     return torch.stack(columns, -1)
 
 _generator = hidden.generator("songs")
-for _case, _leading in enumerate(((2, 3, 2), (2, 2), (1, 4, 1), (3, 1))):                  # (..., source, channel)
-    _length, _hop = hidden.integer(f"length {_case}", 40, 60), hidden.integer(f"hop {_case}", 15, 30)
+for _case, _leading in enumerate(((2, 3, 2), (2, 2), (1, 4, 1), (3, 1))):  # (..., source, channel)
+    _length, _hop = (
+        hidden.integer(f"length {_case}", 40, 60),
+        hidden.integer(f"hop {_case}", 15, 30),
+    )
     _rate = 1000.0
-    _seconds, _hop_seconds = (_length + 0.3) / _rate, (_hop - 0.3) / _rate                 # to be rounded
+    _seconds, _hop_seconds = (_length + 0.3) / _rate, (_hop - 0.3) / _rate  # to be rounded
     _references = torch.randn(*_leading, 5 * _length + 7, generator=_generator)
     _estimates = 0.8 * _references + 0.3 * torch.randn(_references.shape, generator=_generator)
     _copies = (_estimates.clone(), _references.clone())
     _expected = _by_frames(*_copies, _length, _hop)
     _found = sdr_over_time(_estimates, _references, _rate, _seconds, _hop_seconds)
     assert _found.dtype == torch.float32, "float32 signals must give float32 scores"
-    assert _found.shape == _expected.shape, "wrong shape for other sizes, sources, channels or batches"
+    assert _found.shape == _expected.shape, (
+        "wrong shape for other sizes, sources, channels or batches"
+    )
     assert truth.equal(_estimates, _copies[0]) and truth.equal(_references, _copies[1]), (
         "the function changes its input")
-    assert truth.close(_found, _expected, rtol=1e-4, atol=1e-3), "wrong values for other signals, lengths or hops"
+    assert truth.close(_found, _expected, rtol=1e-4, atol=1e-3), (
+        "wrong values for other signals, lengths or hops"
+    )
     _found = sdr_over_time(1e-4 * _estimates, 1e-4 * _references, _rate, _seconds, _hop_seconds)
     assert truth.close(_found, _expected, rtol=1e-4, atol=1e-3), "wrong values for quiet signals"
     _found = sdr_over_time(_estimates.double(), _references.double(), _rate, _seconds, _hop_seconds)
@@ -557,10 +689,11 @@ for _case, _leading in enumerate(((2, 3, 2), (2, 2), (1, 4, 1), (3, 1))):       
     _by_frames(_twin, _references, _length, _hop).sum().backward()
     assert _leaf.grad is not None and truth.close(_leaf.grad, _twin.grad, rtol=1e-2, atol=1e-3), (
         "no gradient, or a wrong one, reaches the estimates")
-    _references[..., 0, :, :_length] = 0                                                   # a silent reference, frame 0
-    _estimates[..., -1, :, -2 * _length:] = 0                                            # a silent estimate, at the end
+    _references[..., 0, :, :_length] = 0  # a silent reference, frame 0
+    _estimates[..., -1, :, -2 * _length:] = 0  # a silent estimate, at the end
     if len(_leading) == 3:
-        _references[0], _estimates[0] = _copies[1][0], _copies[0][0]                     # another song is not concerned
+        # another song is not concerned
+        _references[0], _estimates[0] = _copies[1][0], _copies[0][0]
     _expected = _by_frames(_estimates, _references, _length, _hop)
     _found = sdr_over_time(_estimates, _references, _rate, _seconds, _hop_seconds)
     assert truth.equal(_found.isnan(), _expected.isnan()), (
@@ -597,11 +730,17 @@ for _edge, _level, (_estimates, _references) in edges.mutated(_estimates, _refer
 # %%
 # EXPERIMENT: a measure and a song to begin with; write your own cells below
 def oracle_sdr(sources, n_fft):
-    """SDR in dB of each source by the ideal ratio mask, hop n_fft // 4. sources: (source, channel, time)."""
+    """SDR in dB of each source by the ideal ratio mask, hop n_fft // 4. sources: (source, channel,
+    time).
+    """
     size = dict(n_fft=n_fft, hop_length=n_fft // 4, window=torch.hann_window(n_fft))
-    S = torch.stft(sources.flatten(0, 1), **size, return_complex=True).unflatten(0, sources.shape[:2])
+    S = torch.stft(sources.flatten(0, 1), **size, return_complex=True).unflatten(
+        0, sources.shape[:2]
+    )
     power = S.abs() ** 2 + 1e-16
-    estimates = torch.istft((power / power.sum(0) * S.sum(0)).flatten(0, 1), **size, length=sources.shape[-1])
+    estimates = torch.istft(
+        (power / power.sum(0) * S.sum(0)).flatten(0, 1), **size, length=sources.shape[-1]
+    )
     error = sources - estimates.unflatten(0, sources.shape[:2])
     return 10 * torch.log10((sources ** 2).sum((1, 2)) / (error ** 2).sum((1, 2)))
 

@@ -112,7 +112,9 @@ assert truth.close(running_median(torch.zeros(2, 9), 5), torch.zeros(2, 9)), (
 for _edge, _level, (_v,) in edges.mutated(torch.randn(2, 12, generator=_generator)):
     _found = running_median(_v, 5)
     assert _found.dtype == _v.dtype, f"wrong precision: {_edge}"
-    assert truth.close(_found, _by_sorting(_v, 5), rtol=1e-4, atol=1e-5 * _level), f"wrong values: {_edge}"
+    assert truth.close(_found, _by_sorting(_v, 5), rtol=1e-4, atol=1e-5 * _level), (
+        f"wrong values: {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -182,7 +184,9 @@ _found = kernel_sizes(edges.case("short", 0.0), 0.0, 44100, 2048, 512)
 assert truth.equal(list(_found), [1, 1]), "notes and strokes without any width need a window of 1"
 _found = kernel_sizes(edges.case("tiny", 1e-6), 1e-6, 8000, 256, 64)
 assert truth.equal(list(_found), [1, 1]), "a microsecond fills no frame"
-_found = kernel_sizes(edges.case("huge", 3000.5 * 441 / 44100), 700.5 * 44100 / 2048, 44100, 2048, 441)
+_found = kernel_sizes(
+    edges.case("huge", 3000.5 * 441 / 44100), 700.5 * 44100 / 2048, 44100, 2048, 441
+)
 assert truth.equal(list(_found), [5999, 1399]), "wrong sizes for a long note and a wide stroke"
 edges.left_out("zeros inside", "the function sees no spectrogram")
 edges.left_out("other type", "the sizes that it gives are ints, whatever it gets")
@@ -277,15 +281,19 @@ assert shortest_period(_V, 3, 20, 0.9) == 3, (
     "in silence all matches are 0, so that the first shift is the answer")
 _V[:, 20:] = torch.rand(4, 10, generator=_generator) + 0.1
 assert shortest_period(_V, 1, 25, 0.5) == 1, "where one part is silent its match is 0, not NaN"
-_riff = torch.rand(3, 7, generator=_generator).pow(3).repeat(1, 5) + 0.3 * torch.rand(3, 35, generator=_generator)
+_riff = torch.rand(3, 7, generator=_generator).pow(3).repeat(1, 5) + 0.3 * torch.rand(
+    3, 35, generator=_generator
+)
 for _edge, _level, (_V,) in edges.mutated(_riff, short=12, tiny=1e-12, huge=1e12):
     _longest = min(21, _V.shape[-1] - 1)
     _values = _matches(_V, 1, _longest)
     _order = sorted(_values)
     _gap = max(range(len(_order) // 2, len(_order) - 1), key=lambda i: _order[i + 1] - _order[i])
-    _share = (_order[_gap] + _order[_gap + 1]) / 2 / _order[-1]               # well away from every match
+    _share = (_order[_gap] + _order[_gap + 1]) / 2 / _order[-1]  # well away from every match
     _expected = 1 + min(i for i, value in enumerate(_values) if value >= _share * _order[-1])
-    assert truth.equal(shortest_period(_V, 1, _longest, _share), _expected), f"wrong period: {_edge}"
+    assert truth.equal(shortest_period(_V, 1, _longest, _share), _expected), (
+        f"wrong period: {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -370,11 +378,15 @@ assert truth.close(background_mask(_V, [0]), (_V > 0).float()), (
     "a single bar is its own background: 1 where V isn't 0")
 assert truth.equal(background_mask(torch.zeros(2, 9), [0, 4]), torch.zeros(2, 9)), (
     "in silence the mask is 0")
-for _edge, _level, (_V,) in edges.mutated(torch.rand(2, 3, 17, generator=_generator), tiny=1e-12, huge=1e12):
+for _edge, _level, (_V,) in edges.mutated(
+    torch.rand(2, 3, 17, generator=_generator), tiny=1e-12, huge=1e12
+):
     _starts = [start for start in (0, 5, 9) if start < _V.shape[-1]]
     _found = background_mask(_V, _starts)
     assert _found.dtype == _V.dtype, f"wrong precision: {_edge}"
-    assert truth.close(_found, _frame_by_frame(_V, _starts), rtol=1e-4, atol=1e-5), f"wrong mask: {_edge}"
+    assert truth.close(_found, _frame_by_frame(_V, _starts), rtol=1e-4, atol=1e-5), (
+        f"wrong mask: {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -464,10 +476,14 @@ assert truth.close(1e6 * _quiet, _expected, rtol=1e-3, atol=1e-5), "quiet is as 
 _W = torch.rand(6, 2, generator=_generator) + 0.05
 _H, _G = torch.rand(2, 9, generator=_generator) + 0.05, torch.rand(6, 9, generator=_generator)
 for _edge, _level, (_V,) in edges.mutated(torch.rand(6, 9, generator=_generator)):
-    _given = [tensor.to(_V.dtype) for tensor in (_W, _level * _H[:, :_V.shape[1]], _G[:, :_V.shape[1]])]
+    _given = [
+        tensor.to(_V.dtype) for tensor in (_W, _level * _H[:, : _V.shape[1]], _G[:, : _V.shape[1]])
+    ]
     _found = activations_step(_V, *_given)
     assert _found.dtype == _V.dtype, f"wrong precision: {_edge}"
-    assert truth.close(_found, _ratio(_V, *_given), rtol=1e-3, atol=1e-6 * _level), f"wrong activations: {_edge}"
+    assert truth.close(_found, _ratio(_V, *_given), rtol=1e-3, atol=1e-6 * _level), (
+        f"wrong activations: {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -127,12 +127,16 @@ assert bool(_found[1].isposinf().all()) and truth.close(_found[2, 0], math.log10
     "wrong scores for an estimate of the wrong sign and level")
 _found = scores_from_sums(torch.tensor(0.1), torch.tensor(0.1), torch.tensor(0.1) - 4e-9)
 assert bool(_found.isposinf().all()), (
-    "an energy that rounding has made negative counts as 0: a nearly perfect estimate then has infinity")
+    "an energy that rounding has made negative counts as 0: a nearly perfect estimate then has "
+    "infinity"
+)
 _edge_s, _edge_noise = torch.randn(2, 9, 40, generator=_generator, dtype=torch.float64)
-for _edge, _level, _given in edges.mutated(*_sums(_edge_s, 0.7 * _edge_s + 0.4 * _edge_noise), tiny=1e-12, huge=1e12):
+for _edge, _level, _given in edges.mutated(
+    *_sums(_edge_s, 0.7 * _edge_s + 0.4 * _edge_noise), tiny=1e-12, huge=1e12
+):
     _signals = (_edge_s, 0.7 * _edge_s + 0.4 * _edge_noise)
     _expected = _from_signals(*(signal[:_given[0].shape[0]] for signal in _signals))
-    _expected = torch.where(_given[0] > 0, _expected, math.nan)              # silent ones among the others
+    _expected = torch.where(_given[0] > 0, _expected, math.nan)  # silent ones among the others
     _found = scores_from_sums(*_given)
     assert truth.equal(_found.isnan(), _expected.isnan()), f"NaN for the wrong songs: {_edge}"
     assert truth.close(_found.nan_to_num(0.0), _expected.nan_to_num(0.0), rtol=1e-3, atol=1e-3), (
@@ -209,7 +213,9 @@ def score(metric, estimate, reference):
     return float(metric(estimate.float().double(), reference.float().double()))
 
 def true_sdr(estimate, reference):
-    return score(lambda e, s: 10 * torch.log10((s ** 2).sum() / ((s - e) ** 2).sum()), estimate, reference)
+    return score(
+        lambda e, s: 10 * torch.log10((s**2).sum() / ((s - e) ** 2).sum()), estimate, reference
+    )
 
 pairs = counterexamples()
 assert isinstance(pairs, dict) and set(pairs) <= set(LETTERS), (
@@ -306,8 +312,11 @@ for _case in range(12):
         "out of reach even without a delay: NaN")
     assert largest_delay(_frequency, _gain, _worst - 0.5) == math.inf, (
         "every delay scores that much: infinity")
-for _gain, _share in ((gain, share) for gain in (0.5, 1.0, 1.7) for share in (0.03, 0.3, 0.7, 0.97)):
-    _delay = math.acos(1 - 2 * _share) / (2 * math.pi * 150.0)  # up to half a period, on both sides of a quarter
+for _gain, _share in (
+    (gain, share) for gain in (0.5, 1.0, 1.7) for share in (0.03, 0.3, 0.7, 0.97)
+):
+    # up to half a period, on both sides of a quarter
+    _delay = math.acos(1 - 2 * _share) / (2 * math.pi * 150.0)
     _found = largest_delay(150.0, _gain, _score(150.0, _gain, _delay))
     assert truth.close(float(_found), _delay, rtol=1e-5, atol=1e-12), (
         "wrong delay where the phase at the border is small, near a quarter or near half a period")
@@ -315,7 +324,9 @@ for _edge, _frequency, _gain in (("short", 15000.0, 1.0), ("tiny", 0.01, 1e-3), 
                                  ("other type", 440, 2)):
     for _phase in (0.02, 1.0, 3.0):
         _delay = _phase / (2 * math.pi * _frequency)
-        _found = largest_delay(edges.case(_edge, _frequency), _gain, _score(_frequency, _gain, _delay))
+        _found = largest_delay(
+            edges.case(_edge, _frequency), _gain, _score(_frequency, _gain, _delay)
+        )
         assert truth.close(float(_found), _delay, rtol=1e-4, atol=0.0), f"wrong delay: {_edge}"
 edges.left_out("zeros inside", "the function sees no samples")
 ### END HIDDEN TESTS
@@ -408,8 +419,9 @@ assert math.isnan(forgiving_sdr(_e, 0 * _s, 2)), "a silent reference has no scor
 _s = torch.randn(60, generator=_generator)
 _e = 0.6 * F.pad(_s, (1, 0))[:60] + 0.4 * torch.randn(60, generator=_generator)
 for _edge, _level, (_e, _s) in edges.mutated(_e, _s, short=12, tiny=1e-12, huge=1e12):
-    assert truth.close(float(forgiving_sdr(_e, _s, 2)), _by_normal_equations(_e, _s, 2), rtol=1e-3, atol=1e-3), (
-        f"wrong score: {_edge}")
+    assert truth.close(
+        float(forgiving_sdr(_e, _s, 2)), _by_normal_equations(_e, _s, 2), rtol=1e-3, atol=1e-3
+    ), f"wrong score: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -505,9 +517,13 @@ _ends = torch.tensor([[10., 30., 20.]]), torch.tensor([[-1., -math.inf, -2.]])
 _found = within_song_correlation(*_ends)
 assert truth.close(float(_found), -1.0), "infinity is a value like any other"
 _ratings, _scores = torch.randn(2, 3, 9, generator=_generator).double()
-for _edge, _level, (_ratings, _scores) in edges.mutated(_ratings, _scores, short=3, tiny=1e-12, huge=1e12):
+for _edge, _level, (_ratings, _scores) in edges.mutated(
+    _ratings, _scores, short=3, tiny=1e-12, huge=1e12
+):
     _found = within_song_correlation(_ratings, _scores)
-    assert truth.close(float(_found), _by_counting(_ratings, _scores), atol=1e-6), f"wrong correlation: {_edge}"
+    assert truth.close(float(_found), _by_counting(_ratings, _scores), atol=1e-6), (
+        f"wrong correlation: {_edge}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -28,13 +28,16 @@ import torch
 from course_lib.classroom import Variation
 seed = 0
 variation = Variation(seed)
-SOFTER = variation.choice("softer", [5.0, 10.0, 20.0])           # how many times softer a second example is
-LIMIT = variation.choice("limit", [20.0, 25.0, 30.0])            # dB: a score above which nothing more is gained
-GAIN = variation.real("gain", 1.5, 4.0)                          # what the estimates are amplified by
-QUIET = variation.choice("quiet", [30.0, 40.0, 50.0])            # dB below the loudest bin: what counts as quiet
+SOFTER = variation.choice("softer", [5.0, 10.0, 20.0])  # how many times softer a second example is
+# dB: a score above which nothing more is gained
+LIMIT = variation.choice("limit", [20.0, 25.0, 30.0])
+GAIN = variation.real("gain", 1.5, 4.0)  # what the estimates are amplified by
+# dB below the loudest bin: what counts as quiet
+QUIET = variation.choice("quiet", [30.0, 40.0, 50.0])
 FRAMES = variation.integer("frames", 4, 8)                       # frames of a small spectrogram
-REAL, FAKE = variation.choice("labels", [(0.9, 0.1), (0.8, 0.2), (0.9, 0.0)])    # a discriminator's labels
-SOUNDS = variation.integer("sounds", 3, 6)                       # kinds of sound that a discriminator tells apart
+# a discriminator's labels
+REAL, FAKE = variation.choice("labels", [(0.9, 0.1), (0.8, 0.2), (0.9, 0.0)])
+SOUNDS = variation.integer("sounds", 3, 6)  # kinds of sound that a discriminator tells apart
 
 # %% [markdown]
 # ## Task 1: the gradient of a logarithm
@@ -51,8 +54,9 @@ SOUNDS = variation.integer("sounds", 3, 6)                       # kinds of soun
 def log_loss_gradient(estimates, references, p):
     """The derivative of L with respect to each value of the estimates, which it has the shape of.
 
-    estimates, references: (example, source, time); N counts all values of an example. p: 1 or 2. Zero in an example
-    without any error, and where p is 1 and a value has no error. Very soft examples are as good as loud ones.
+    estimates, references: (example, source, time); N counts all values of an example. p: 1 or 2.
+    Zero in an example without any error, and where p is 1 and a value has no error. Very soft
+    examples are as good as loud ones.
     """
     ### BEGIN SOLUTION
     error = estimates - references
@@ -63,8 +67,10 @@ def log_loss_gradient(estimates, references, p):
 
 # %%
 # CHECK 1
-references = torch.zeros(2, 1, 2)                                                # (example, source, time)
-estimates = torch.tensor([[[3.0, -1.0]], [[3.0, -1.0]]]) / torch.tensor([1.0, SOFTER]).reshape(2, 1, 1)
+references = torch.zeros(2, 1, 2)  # (example, source, time)
+estimates = torch.tensor([[[3.0, -1.0]], [[3.0, -1.0]]]) / torch.tensor([1.0, SOFTER]).reshape(
+    2, 1, 1
+)
 gradient = log_loss_gradient(estimates, references, 1)
 assert gradient.shape == estimates.shape, (
     f"one derivative a value: (2, 1, 2); you return {tuple(gradient.shape)}")
@@ -74,11 +80,19 @@ assert abs(gradient[0, 0, 0] - 0.5429) < 1e-3, (
 assert abs(gradient[0, 0, 1] + 0.5429) < 1e-3, (
     f"the other error is negative: -0.543, you return {gradient[0, 0, 1]:.3f}")
 assert torch.allclose(gradient[1], SOFTER * gradient[0], rtol=1e-3), (
-    f"errors {SOFTER:g} times smaller: a gradient {SOFTER:g} times larger, {SOFTER * gradient[0]}; you: {gradient[1]}")
-assert torch.allclose(log_loss_gradient(estimates, references, 2)[0], torch.tensor([[1.3029, -0.4343]]), atol=1e-3), (
-    f"p = 2: 10 / ln 10 * 2 * (3, -1) / 10 / 2; you return {log_loss_gradient(estimates, references, 2)[0]}")
+    f"errors {SOFTER:g} times smaller: a gradient {SOFTER:g} times larger, "
+    f"{SOFTER * gradient[0]}; you: {gradient[1]}"
+)
+assert torch.allclose(
+    log_loss_gradient(estimates, references, 2)[0], torch.tensor([[1.3029, -0.4343]]), atol=1e-3
+), (
+    f"p = 2: 10 / ln 10 * 2 * (3, -1) / 10 / 2; you return "
+    f"{log_loss_gradient(estimates, references, 2)[0]}"
+)
 gradient = log_loss_gradient(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4), 1)
-assert torch.equal(gradient, torch.zeros(1, 1, 4)), f"without any error the gradient is zero, not {gradient}"
+assert torch.equal(gradient, torch.zeros(1, 1, 4)), (
+    f"without any error the gradient is zero, not {gradient}"
+)
 ### BEGIN HIDDEN TESTS
 from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 1")
@@ -93,8 +107,12 @@ def _by_hand(estimates, references, p):
 _generator = hidden.generator("signals")
 for _case, (_examples, _sources, _time) in enumerate(((3, 2, 7), (1, 1, 5), (4, 3, 4), (2, 4, 1))):
     for _p in (1, 2):
-        _estimates, _references = (torch.randn(_examples, _sources, _time, generator=_generator) for _ in range(2))
-        _level = hidden.real(f"level {_case} {_p}", 0.2, 5.0) * 3.0 ** torch.arange(_examples).reshape(-1, 1, 1)
+        _estimates, _references = (
+            torch.randn(_examples, _sources, _time, generator=_generator) for _ in range(2)
+        )
+        _level = hidden.real(f"level {_case} {_p}", 0.2, 5.0) * 3.0 ** torch.arange(
+            _examples
+        ).reshape(-1, 1, 1)
         _estimates, _references = _level * _estimates, _level * _references
         _leaf = _estimates.double().requires_grad_()
         (10 * (_leaf - _references.double()).abs().pow(_p).mean((1, 2)).log10()).mean().backward()
@@ -102,7 +120,9 @@ for _case, (_examples, _sources, _time) in enumerate(((3, 2, 7), (1, 1, 5), (4, 
         _found = log_loss_gradient(_estimates, _references, _p)
         assert truth.equal(_estimates, _copies[0]) and truth.equal(_references, _copies[1]), (
             "the function changes its arguments")
-        assert _by_hand(_estimates, _references, _p) is not None, "without autograd the function fails: use your formula"
+        assert _by_hand(_estimates, _references, _p) is not None, (
+            "without autograd the function fails: use your formula"
+        )
         assert _found.dtype == torch.float32, "float32 signals must give a float32 gradient"
         assert truth.close(_found, _leaf.grad, rtol=1e-3, atol=1e-6), (
             f"wrong values for other signals, p = {_p}")
@@ -146,10 +166,12 @@ for _edge, _level, (_estimates, _references) in edges.mutated(_estimates, _refer
 # %%
 # TASK 2 (5 points): a loss that silence can't break
 def limited_sdr_loss(estimates, references, limit):
-    """The mean of the limited, negative SDR in dB over examples and sources that play: a scalar, differentiable.
+    """The mean of the limited, negative SDR in dB over examples and sources that play: a scalar,
+    differentiable.
 
-    estimates, references: (batch, source, time). limit: dB. The loss and its gradient are finite for all signals; the
-    estimate of a silent reference has the gradient zero. Soft signals are as good as loud ones.
+    estimates, references: (batch, source, time). limit: dB. The loss and its gradient are finite
+    for all signals; the estimate of a silent reference has the gradient zero. Soft signals are as
+    good as loud ones.
     """
     ### BEGIN SOLUTION
     signal = (references ** 2).sum(-1)                                           # (batch, source)
@@ -161,7 +183,8 @@ def limited_sdr_loss(estimates, references, limit):
 
 # %%
 # CHECK 2
-references = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(1))           # (batch, source, time)
+# (batch, source, time)
+references = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(1))
 loss = limited_sdr_loss(references, references, LIMIT)
 assert loss.shape == () and abs(loss + LIMIT) < 1e-2, (
     f"a perfect estimate reaches the limit, -{LIMIT:g} dB; you: {loss}")
@@ -174,7 +197,9 @@ expected = 10 * math.log10(0.01 + tau)
 assert abs(loss - expected) < 1e-2, (
     f"an error of a tenth of the amplitude: {expected:.2f} dB, you say {loss:.2f}")
 loss = limited_sdr_loss(1.1e-5 * references, 1e-5 * references, LIMIT)
-assert abs(loss - expected) < 1e-2, f"the same 100 dB softer: still {expected:.2f} dB, you say {loss:.2f}"
+assert abs(loss - expected) < 1e-2, (
+    f"the same 100 dB softer: still {expected:.2f} dB, you say {loss:.2f}"
+)
 references[0, 1] = 0
 loss = limited_sdr_loss(references + (references == 0), references, LIMIT)
 assert abs(loss + LIMIT) < 1e-2, (
@@ -187,17 +212,25 @@ from course_lib.classroom import edges, hidden_variation, truth
 hidden = hidden_variation("task 2")
 def _one_by_one(estimates, references, limit):
     """The same by loops in float64, over the references that play."""
-    found = [-10 * torch.log10((s * s).sum() / (((s - e) * (s - e)).sum() + 10 ** (-limit / 10) * (s * s).sum()))
-             for e, s in zip(estimates.double().flatten(0, 1), references.double().flatten(0, 1)) if (s != 0).any()]
+    found = [
+        -10
+        * torch.log10(
+            (s * s).sum() / (((s - e) * (s - e)).sum() + 10 ** (-limit / 10) * (s * s).sum())
+        )
+        for e, s in zip(estimates.double().flatten(0, 1), references.double().flatten(0, 1))
+        if (s != 0).any()
+    ]
     return torch.stack(found).mean() if found else 0 * estimates.double().sum()
 
 _generator = hidden.generator("signals")
 for _case, _shape in enumerate(((2, 3, 20), (1, 1, 30), (3, 4, 15), (4, 2, 9))):
     _limit = hidden.choice(f"limit {_case}", [10.0, 22.0, 35.0, 60.0])
     _references = torch.randn(_shape, generator=_generator)
-    _estimates = _references + hidden.real(f"error {_case}", 0.01, 0.6) * torch.randn(_shape, generator=_generator)
+    _estimates = _references + hidden.real(f"error {_case}", 0.01, 0.6) * torch.randn(
+        _shape, generator=_generator
+    )
     if _shape[0] > 1:
-        _references[0, 0] = 0                                # the reference is silent, its estimate is not
+        _references[0, 0] = 0  # the reference is silent, its estimate is not
         _references[1, 1] = _estimates[1, 1] = 0             # both are silent
         _estimates[1, 0] = 0                                 # the estimate is silent
         _estimates[0, 1] = _references[0, 1]                 # a perfect estimate
@@ -205,7 +238,10 @@ for _case, _shape in enumerate(((2, 3, 20), (1, 1, 30), (3, 4, 15), (4, 2, 9))):
         _mine, _theirs = ((_level * _estimates).requires_grad_() for _ in range(2))
         _given = _level * _references
         _copies = (_mine.detach().clone(), _given.clone())
-        _found, _expected = limited_sdr_loss(_mine, _given, _limit), _one_by_one(_theirs, _given, _limit)
+        _found, _expected = (
+            limited_sdr_loss(_mine, _given, _limit),
+            _one_by_one(_theirs, _given, _limit),
+        )
         assert truth.equal(_mine, _copies[0]) and truth.equal(_given, _copies[1]), (
             "the function changes its arguments")
         assert tuple(_found.shape) == () and _found.dtype == torch.float32, (
@@ -214,7 +250,9 @@ for _case, _shape in enumerate(((2, 3, 20), (1, 1, 30), (3, 4, 15), (4, 2, 9))):
             "wrong values for other signals, levels or limits")
         assert _found.requires_grad, "no gradient reaches the estimates"
         _found.backward(), _expected.backward()
-        assert _mine.grad is not None and _mine.grad.isfinite().all(), "the gradient is missing or not finite"
+        assert _mine.grad is not None and _mine.grad.isfinite().all(), (
+            "the gradient is missing or not finite"
+        )
         assert truth.close(_level * _mine.grad, _level * _theirs.grad, rtol=1e-3, atol=1e-4), (
             "the gradient is wrong")
 for _estimates in (torch.zeros(2, 2, 9), torch.ones(2, 2, 9)):
@@ -229,14 +267,23 @@ _references = torch.randn(2, 2, 12, generator=_generator)
 _estimates = _references + 0.2 * torch.randn(2, 2, 12, generator=_generator)
 for _edge, _level, (_estimates, _references) in edges.mutated(_estimates, _references):
     _mine, _theirs = (_estimates.clone().requires_grad_() for _ in range(2))
-    _found, _expected = limited_sdr_loss(_mine, _references, 20.0), _one_by_one(_theirs, _references, 20.0)
+    _found, _expected = (
+        limited_sdr_loss(_mine, _references, 20.0),
+        _one_by_one(_theirs, _references, 20.0),
+    )
     assert _found.dtype == _estimates.dtype, f"wrong precision: {_edge}"
     assert truth.close(_found, _expected, rtol=1e-4, atol=1e-3), f"wrong values: {_edge}"
     _found.backward(), _expected.backward()
-    assert truth.close(_level * _mine.grad, _level * _theirs.grad, rtol=1e-3, atol=1e-4), f"wrong gradient: {_edge}"
-_references = torch.tensor([1.0, -1.0]).repeat(5).expand(2, 2, 10) * torch.tensor([[1.0], [0.5]])    # its sum is 0
+    assert truth.close(_level * _mine.grad, _level * _theirs.grad, rtol=1e-3, atol=1e-4), (
+        f"wrong gradient: {_edge}"
+    )
+# its sum is 0
+_references = torch.tensor([1.0, -1.0]).repeat(5).expand(2, 2, 10) * torch.tensor([[1.0], [0.5]])
 _estimates = 0.8 * _references + 0.1
-_found, _expected = limited_sdr_loss(_estimates, _references, 20.0), _one_by_one(_estimates, _references, 20.0)
+_found, _expected = (
+    limited_sdr_loss(_estimates, _references, 20.0),
+    _one_by_one(_estimates, _references, 20.0),
+)
 assert truth.close(_found, _expected, atol=1e-3), (
     "a reference that goes up as far as down, so that its sum is 0, is not silent")
 ### END HIDDEN TESTS
@@ -259,10 +306,11 @@ assert truth.close(_found, _expected, atol=1e-3), (
 # %%
 # TASK 3 (5 points): test a stranger's loss
 def properties(loss):
-    """What the loss cares about, as a dict of four bools: "gain", "polarity", "loudness", "silence".
+    """What the loss cares about, as a dict of four bools: "gain", "polarity", "loudness",
+    "silence".
 
-    loss: a function of (estimates, references), real (batch, source, time), that returns a scalar tensor; the same for
-    the same signals, differentiable in the estimates.
+    loss: a function of (estimates, references), real (batch, source, time), that returns a scalar
+    tensor; the same for the same signals, differentiable in the estimates.
     """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(0)
@@ -294,7 +342,9 @@ def relative_error(estimates, references):
 
 found = properties(mean_squared_error)
 assert found == dict(gain=False, polarity=False, loudness=False, silence=True), (
-    f"the mean squared error (times 0.000001) changes with everything, and bears silence; you say {found}")
+    f"the mean squared error (times 0.000001) changes with everything, and bears silence; you say "
+    f"{found}"
+)
 found = properties(level_difference)
 assert found["polarity"] and not found["gain"], (
     f"a difference of levels doesn't see the sign, but the gain; you: {found}")
@@ -302,7 +352,9 @@ assert not found["silence"], (
     "the square root has an infinite slope at a silent estimate: 0 * inf is NaN in the gradient")
 found = properties(relative_error)
 assert found["loudness"] and not found["silence"], (
-    f"an error relative to the reference sees no common gain, and breaks for a silent reference; you say {found}")
+    f"an error relative to the reference sees no common gain, and breaks for a silent reference; "
+    f"you say {found}"
+)
 assert not found["gain"] and not found["polarity"], (
     f"the estimate alone made louder, or flipped, is an error; you: {found}")
 ### BEGIN HIDDEN TESTS
@@ -332,28 +384,59 @@ def _safe_sdr(e, s):
     ratio = (error + 1e-3 * signal) / torch.where(signal > 0, signal, 1)
     return (10 * torch.where(signal > 0, ratio, 1).log10()).mean()
 
-_losses = {                                                             # gain, polarity, loudness, silence
+_losses = {  # gain, polarity, loudness, silence
     "L1": (lambda e, s: _small * (e - s).abs().mean(), (0, 0, 0, 1)),
     "L2": (lambda e, s: _large * (e - s).square().mean(), (0, 0, 0, 1)),
-    "SDR": (lambda e, s: -10 * (s.square().sum(-1) / (s - e).square().sum(-1)).log10().mean(), (0, 0, 1, 0)),
+    "SDR": (
+        lambda e, s: -10 * (s.square().sum(-1) / (s - e).square().sum(-1)).log10().mean(),
+        (0, 0, 1, 0),
+    ),
     "limited SDR": (_safe_sdr, (0, 0, 1, 1)),
-    "SI-SDR": (lambda e, s: -10 * (_projection(e, s).square().sum(-1)
-                                   / (e - _projection(e, s)).square().sum(-1)).log10().mean(), (1, 1, 1, 0)),
+    "SI-SDR": (
+        lambda e, s: (
+            -10
+            * (_projection(e, s).square().sum(-1) / (e - _projection(e, s)).square().sum(-1))
+            .log10()
+            .mean()
+        ),
+        (1, 1, 1, 0),
+    ),
     "cosine": (lambda e, s: -_small * _cosine(e, s).mean(), (1, 0, 1, 1)),
     "cosine, half guarded": (lambda e, s: 1 - _half_guarded_cosine(e, s).mean(), (1, 0, 1, 0)),
     "squared cosine": (lambda e, s: -_large * _cosine(e, s).square().mean(), (1, 1, 1, 1)),
     "LOGL1": (lambda e, s: 10 * (e - s).abs().mean((1, 2)).log10().mean(), (0, 0, 0, 0)),
-    "LOGL1 with a floor": (lambda e, s: 10 * ((e - s).abs().mean((1, 2)) + 1e-8).log10().mean(), (0, 0, 0, 1)),
-    "magnitudes": (lambda e, s: _large * (_spectrum(e) - _spectrum(s)).square().mean(), (0, 1, 0, 1)),
-    "spectral convergence": (lambda e, s: torch.linalg.vector_norm(_spectrum(e) - _spectrum(s))
-                             / torch.linalg.vector_norm(_spectrum(s)), (0, 1, 1, 0)),
-    "energies": (lambda e, s: _small * (e.square().sum(-1) - s.square().sum(-1)).square().mean(), (0, 1, 0, 1)),
-    "logarithms of energies": (lambda e, s: (e.square().sum(-1).log()
-                                             - (s.square().sum(-1) + 1e-30).log()).abs().mean(), (0, 1, 1, 0)),
-    "level, two decibels forgiven": (lambda e, s: (10 * (e.square().sum() / s.square().sum()).log10().abs()
-                                                   - 2).clamp_min(0), (0, 1, 1, 0)),
+    "LOGL1 with a floor": (
+        lambda e, s: 10 * ((e - s).abs().mean((1, 2)) + 1e-8).log10().mean(),
+        (0, 0, 0, 1),
+    ),
+    "magnitudes": (
+        lambda e, s: _large * (_spectrum(e) - _spectrum(s)).square().mean(),
+        (0, 1, 0, 1),
+    ),
+    "spectral convergence": (
+        lambda e, s: (
+            torch.linalg.vector_norm(_spectrum(e) - _spectrum(s))
+            / torch.linalg.vector_norm(_spectrum(s))
+        ),
+        (0, 1, 1, 0),
+    ),
+    "energies": (
+        lambda e, s: _small * (e.square().sum(-1) - s.square().sum(-1)).square().mean(),
+        (0, 1, 0, 1),
+    ),
+    "logarithms of energies": (
+        lambda e, s: (e.square().sum(-1).log() - (s.square().sum(-1) + 1e-30).log()).abs().mean(),
+        (0, 1, 1, 0),
+    ),
+    "level, two decibels forgiven": (
+        lambda e, s: (10 * (e.square().sum() / s.square().sum()).log10().abs() - 2).clamp_min(0),
+        (0, 1, 1, 0),
+    ),
     "root of the error": (lambda e, s: (e - s).square().sum().sqrt(), (0, 0, 0, 0)),
-    "shape of the magnitudes": (lambda e, s: (_shape_of(e) - _shape_of(s)).abs().mean(), (1, 1, 1, 1)),
+    "shape of the magnitudes": (
+        lambda e, s: (_shape_of(e) - _shape_of(s)).abs().mean(),
+        (1, 1, 1, 1),
+    ),
 }
 for _name, (_loss, _values) in _losses.items():
     _found = properties(_loss)
@@ -364,10 +447,14 @@ for _name, (_loss, _values) in _losses.items():
         assert _found[_key] == bool(_value), f"{_name}: {_key} should be {bool(_value)}"
 for _edge, _factor in (("tiny", 1e-10), ("huge", 1e10)):
     _found = properties(edges.case(_edge, lambda e, s: _factor * (1 - _cosine(e, s).mean())))
-    assert _found == dict(gain=True, polarity=False, loudness=True, silence=True), f"wrong for a loss that is {_edge}"
+    assert _found == dict(gain=True, polarity=False, loudness=True, silence=True), (
+        f"wrong for a loss that is {_edge}"
+    )
 edges.left_out("zeros inside", "the function makes its own signals")
 edges.left_out("short", "the function makes its own signals")
-_found = properties(edges.case("other type", lambda e, s: (1 - _cosine(e.double(), s.double())).mean()))
+_found = properties(
+    edges.case("other type", lambda e, s: (1 - _cosine(e.double(), s.double())).mean())
+)
 assert _found == dict(gain=True, polarity=False, loudness=True, silence=True), (
     "wrong for a loss that gives a float64")
 ### END HIDDEN TESTS
@@ -388,9 +475,9 @@ assert _found == dict(gain=True, polarity=False, loudness=True, silence=True), (
 def quiet_share(loss, masks, mixture, decibels):
     """The share of the loss's gradient in the masks that falls on quiet bins, a float from 0 to 1.
 
-    loss: a function of the masks that returns a scalar. masks: (batch, source, channel, bin, frame). mixture:
-    magnitudes (batch, channel, bin, frame). 0.0 where the gradient is zero everywhere. Leaves masks as it is,
-    without a gradient of its own.
+    loss: a function of the masks that returns a scalar. masks: (batch, source, channel, bin,
+    frame). mixture: magnitudes (batch, channel, bin, frame). 0.0 where the gradient is zero
+    everywhere. Leaves masks as it is, without a gradient of its own.
     """
     ### BEGIN SOLUTION
     leaf = masks.detach().clone().requires_grad_()
@@ -402,17 +489,22 @@ def quiet_share(loss, masks, mixture, decibels):
 
 # %%
 # CHECK 4
-mixture = torch.ones(2, 1, 4, FRAMES)                                        # (batch, channel, bin, frame)
-mixture[1] *= 1e-4                                                           # a soft song, but no quiet bin in it
-mixture[0, :, :, 1:] *= 0.5 * 10 ** (-QUIET / 20)                            # only the first frame is loud
-masks = torch.full((2, 3, 1, 4, FRAMES), 0.5)                                # (batch, source, channel, bin, frame)
+mixture = torch.ones(2, 1, 4, FRAMES)  # (batch, channel, bin, frame)
+mixture[1] *= 1e-4  # a soft song, but no quiet bin in it
+mixture[0, :, :, 1:] *= 0.5 * 10 ** (-QUIET / 20)  # only the first frame is loud
+masks = torch.full((2, 3, 1, 4, FRAMES), 0.5)  # (batch, source, channel, bin, frame)
 share = quiet_share(lambda M: (M - 1).abs().mean(), masks, mixture, QUIET)
 expected = (FRAMES - 1) / (2 * FRAMES)
 assert isinstance(share, float) and abs(share - expected) < 1e-4, (
-    f"L1 on masks pulls at all bins alike, and {FRAMES - 1} of {2 * FRAMES} frames are quiet: {expected:.3f}; "
-    f"you return {share}")
+    f"L1 on masks pulls at all bins alike, and {FRAMES - 1} of {2 * FRAMES} frames are quiet: "
+    f"{expected:.3f}; "
+    f"you return {share}"
+)
 assert masks.grad is None and not masks.requires_grad, "the masks were changed: work on a copy"
-share = quiet_share(lambda M: ((M - 1) * mixture[:1, None]).abs().mean(), masks[:1], mixture[:1], QUIET)   # one song
+# one song
+share = quiet_share(
+    lambda M: ((M - 1) * mixture[:1, None]).abs().mean(), masks[:1], mixture[:1], QUIET
+)
 expected = 1 / (1 + 2 * 10 ** (QUIET / 20) / (FRAMES - 1))
 assert abs(share - expected) < 1e-5, (
     f"L1 on spectrograms hardly hears the quiet bins: {expected:.5f}, you say {share:.5f}")
@@ -429,14 +521,23 @@ for _case, (_batch, _sources, _channels, _bins, _frames) in enumerate(_sizes):
     _mixture = _mixture * 10 ** torch.linspace(0, -3, _batch).reshape(-1, 1, 1, 1)
     _mixture[0, 0, 0, 0] = 0
     if _batch > 2:
-        _mixture[-1] = 0                                                     # a silent song is quiet all through
-    _masks, _target = (torch.rand(_batch, _sources, _channels, _bins, _frames, generator=_generator) for _ in range(2))
+        _mixture[-1] = 0  # a silent song is quiet all through
+    _masks, _target = (
+        torch.rand(_batch, _sources, _channels, _bins, _frames, generator=_generator)
+        for _ in range(2)
+    )
     _heaviness = torch.rand(_masks.shape, generator=_generator)
     _gradients = {
         "L2 on masks": (lambda M: (M - _target).square().mean(), 2 * (_masks - _target)),
-        "weighted L1 on masks": (lambda M: -3 * (_heaviness * (M - _target).abs()).sum(), _heaviness),
-        "L2 on spectrograms": (lambda M: ((M - _target) * _mixture.unsqueeze(1)).square().sum(),
-                               (_masks - _target) * _mixture.unsqueeze(1) ** 2)}
+        "weighted L1 on masks": (
+            lambda M: -3 * (_heaviness * (M - _target).abs()).sum(),
+            _heaviness,
+        ),
+        "L2 on spectrograms": (
+            lambda M: ((M - _target) * _mixture.unsqueeze(1)).square().sum(),
+            (_masks - _target) * _mixture.unsqueeze(1) ** 2,
+        ),
+    }
     for _name, (_loss, _gradient) in _gradients.items():
         _inside = total = 0.0
         for _b in range(_batch):
@@ -455,17 +556,20 @@ for _case, (_batch, _sources, _channels, _bins, _frames) in enumerate(_sizes):
         assert _masks.grad is None and _masks.requires_grad == (_case == 2), (
             "the masks' own gradient is touched")
 _found = quiet_share(lambda M: (0 * M).sum(), _masks.detach(), _mixture, 20.0)
-assert type(_found) is float and _found == 0.0, "a loss that doesn't depend on the masks has the share 0.0"
+assert type(_found) is float and _found == 0.0, (
+    "a loss that doesn't depend on the masks has the share 0.0"
+)
 _masks = torch.rand(2, 2, 1, 3, 9, generator=_generator)
 _target, _heaviness = torch.rand(2, *_masks.shape, generator=_generator)
 _mixture = 10 ** (-2.5 * torch.rand(2, 1, 3, 9, generator=_generator))
 for _edge, _level, (_masks, _mixture) in edges.mutated(_masks, _mixture):
-    _frames, _masks = _mixture.shape[-1], _masks / _level                          # masks stay masks
+    _frames, _masks = _mixture.shape[-1], _masks / _level  # masks stay masks
     _pull, _weight = (_t[..., :_frames].to(_masks.dtype) for _t in (_target, _heaviness))
     _found = quiet_share(lambda M: (_weight * (M - _pull).abs()).sum(), _masks, _mixture, 20.0)
     _quiet = (_mixture <= 0.1 * _mixture.amax((1, 2, 3), keepdim=True)).unsqueeze(1).double()
-    assert truth.close(_found, float((_weight * _quiet).sum() / _weight.double().sum()), rtol=1e-3, atol=1e-6), (
-        f"wrong share: {_edge}")
+    assert truth.close(
+        _found, float((_weight * _quiet).sum() / _weight.double().sum()), rtol=1e-3, atol=1e-6
+    ), f"wrong share: {_edge}"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -483,9 +587,10 @@ for _edge, _level, (_masks, _mixture) in edges.mutated(_masks, _mixture):
 def best_discriminator(real, estimated, a, b):
     """What the discriminator with the smallest loss gives to each kind of sound, and that loss.
 
-    real, estimated: how many examples of each kind there are, float (..., kind); at least one of each sort along the
-    last axis. a, b: the labels. Returns D (..., kind) and the loss (...). For a kind that never occurs, D is halfway
-    between the labels.
+    real, estimated: how many examples of each kind there are, float (..., kind); at least one of
+    each sort along the
+    last axis. a, b: the labels. Returns D (..., kind) and the loss (...). For a kind that never
+    occurs, D is halfway between the labels.
     """
     ### BEGIN SOLUTION
     p, q = (counts / counts.sum(-1, keepdim=True) for counts in (real, estimated))
@@ -501,14 +606,20 @@ D, loss = best_discriminator(even, 5 * even, REAL, FAKE)
 assert D.shape == (SOUNDS,) and loss.shape == (), (
     f"a number for each kind, and one loss; you: {D.shape}, {loss.shape}")
 assert torch.allclose(D, torch.tensor((REAL + FAKE) / 2)), (
-    f"as common among real as among estimated sounds: no telling, {(REAL + FAKE) / 2:g}; you say {D}")
+    f"as common among real as among estimated sounds: no telling, {(REAL + FAKE) / 2:g}; you say "
+    f"{D}"
+)
 assert abs(loss - (REAL - FAKE) ** 2 / 4) < 1e-5, (
     f"then the loss is (a - b)^2 / 4, {(REAL - FAKE) ** 2 / 4:.4f}; you: {loss}")
-D, loss = best_discriminator(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([0.0, 6.0, 2.0]), REAL, FAKE)
+D, loss = best_discriminator(
+    torch.tensor([3.0, 1.0, 0.0]), torch.tensor([0.0, 6.0, 2.0]), REAL, FAKE
+)
 assert abs(D[0] - REAL) < 1e-5 and abs(D[2] - FAKE) < 1e-5, (
     f"what only one sort has is sure: {REAL}, {FAKE}; you say {D}")
 assert abs(D[1] - (REAL + 3 * FAKE) / 4) < 1e-5, (
-    f"a quarter of the real ones, three of the estimated ones: {(REAL + 3 * FAKE) / 4:.3f}; you say {D[1]:.3f}")
+    f"a quarter of the real ones, three of the estimated ones: {(REAL + 3 * FAKE) / 4:.3f}; you "
+    f"say {D[1]:.3f}"
+)
 assert loss < (REAL - FAKE) ** 2 / 4, "who can tell something has a smaller loss than who can't"
 D, loss = best_discriminator(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]), REAL, FAKE)
 assert abs(D[1] - (REAL + FAKE) / 2) < 1e-5 and loss.isfinite(), (
@@ -530,26 +641,39 @@ for _case, _shape in enumerate(((4,), (3, 5), (2, 2, 7), (6, 1), (2, 6))):
     assert truth.equal(_real, _copies[0]) and truth.equal(_estimated, _copies[1]), (
         "the function changes its arguments")
     assert _D.dtype == _loss.dtype == torch.float32, "float32 counts must give float32"
-    assert tuple(_D.shape) == _shape and tuple(_loss.shape) == _shape[:-1], "wrong shapes for other counts"
+    assert tuple(_D.shape) == _shape and tuple(_loss.shape) == _shape[:-1], (
+        "wrong shapes for other counts"
+    )
     _rows = zip(_real.reshape(-1, _shape[-1]).tolist(), _estimated.reshape(-1, _shape[-1]).tolist())
     _numbers, _losses = [], []
     for _r, _e in _rows:
         _p, _q = [_x / sum(_r) for _x in _r], [_x / sum(_e) for _x in _e]
-        _best = [(_a * _u + _b * _v) / (_u + _v) if _u + _v else (_a + _b) / 2 for _u, _v in zip(_p, _q)]
+        _best = [
+            (_a * _u + _b * _v) / (_u + _v) if _u + _v else (_a + _b) / 2 for _u, _v in zip(_p, _q)
+        ]
         _numbers.append(_best)
-        _losses.append(0.5 * sum(_u * (_d - _a) ** 2 + _v * (_d - _b) ** 2 for _u, _v, _d in zip(_p, _q, _best)))
+        _losses.append(
+            0.5
+            * sum(_u * (_d - _a) ** 2 + _v * (_d - _b) ** 2 for _u, _v, _d in zip(_p, _q, _best))
+        )
     assert truth.close(_D, torch.tensor(_numbers).reshape(_shape), rtol=1e-3, atol=1e-4), (
         "wrong numbers for other counts or labels")
     assert truth.close(_loss, torch.tensor(_losses).reshape(_shape[:-1]), rtol=1e-3, atol=1e-5), (
         "wrong loss for other counts or labels")
 _D, _loss = best_discriminator(_real.double(), _estimated.double(), _a, _b)
-assert _D.dtype == torch.float64 and _loss.dtype == torch.float64, "float64 counts must give float64"
+assert _D.dtype == torch.float64 and _loss.dtype == torch.float64, (
+    "float64 counts must give float64"
+)
 _real, _estimated = torch.randint(1, 9, (2, 3, 9), generator=_generator).float()
 for _edge, _level, (_real, _estimated) in edges.mutated(_real, 2 * _estimated, huge=1e6, without={
         "tiny": "there is at least one example of each sort"}):
-    _p, _q = (_counts.double() / _counts.double().sum(-1, keepdim=True) for _counts in (_real, _estimated))
+    _p, _q = (
+        _counts.double() / _counts.double().sum(-1, keepdim=True) for _counts in (_real, _estimated)
+    )
     _never = _p + _q == 0
-    _best = torch.where(_never, (_a + _b) / 2, (_a * _p + _b * _q) / torch.where(_never, 1, _p + _q))
+    _best = torch.where(
+        _never, (_a + _b) / 2, (_a * _p + _b * _q) / torch.where(_never, 1, _p + _q)
+    )
     _D, _loss = best_discriminator(_real, _estimated, _a, _b)
     assert _D.dtype == _real.dtype, f"wrong precision: {_edge}"
     assert truth.close(_D, _best, rtol=1e-3, atol=1e-4), f"wrong numbers: {_edge}"
@@ -573,7 +697,9 @@ for _edge, _level, (_real, _estimated) in edges.mutated(_real, 2 * _estimated, h
 # %%
 # EXPERIMENT: songs, a separator, its training; write your own cells below
 def band_spectra(number):
-    """Four seconds of a song of the band in mono, every fourth frame: complex (source, channel, bin, frame)."""
+    """Four seconds of a song of the band in mono, every fourth frame: complex (source, channel,
+    bin, frame).
+    """
     from course_lib.data import STEMS, open_tracks
     from course_lib.spectral import stft
     sources = open_tracks("band", "test", count=number + 1)[number].excerpt(8.0, 4.0).sources(STEMS)
@@ -581,8 +707,10 @@ def band_spectra(number):
 
 
 def sdr_of_shared_equalisers(songs, loss, steps=60):
-    """SDR in dB, (song, source), where the songs share one equaliser a source, trained with the loss."""
-    S = torch.stack(songs)                                            # (song, source, channel, bin, frame)
+    """SDR in dB, (song, source), where the songs share one equaliser a source,
+    trained with the loss.
+    """
+    S = torch.stack(songs)  # (song, source, channel, bin, frame)
     X = S.sum(1, keepdim=True)
     logits = torch.zeros(1, S.shape[1], 1, S.shape[3], 1, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.3)

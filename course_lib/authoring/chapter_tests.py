@@ -22,7 +22,9 @@ def main(arguments: argparse.Namespace) -> int:
     words = arguments.chapters[:split]
     options = [*(arguments.chapters[split:] if split is not None else []), *arguments.options]
     targets = [target for word in words for target in tests_of(root, catalogue.match(word, names))]
-    return subprocess.call([sys.executable, "-m", "pytest", "-q", *map(str, dict.fromkeys(targets)), *options], cwd=root)
+    return subprocess.call(
+        [sys.executable, "-m", "pytest", "-q", *map(str, dict.fromkeys(targets)), *options], cwd=root
+    )
 
 
 def tests_of(root: Path, name: str) -> list[Path]:

@@ -36,10 +36,14 @@ def main(arguments: argparse.Namespace) -> int:
     """What `course pins` does; its exit status."""
     root = repository_root()
     if root is None:
-        raise FileNotFoundError("course pins needs a checkout with pyproject.toml; the package was installed without one")
+        raise FileNotFoundError(
+            "course pins needs a checkout with pyproject.toml; the package was installed without one"
+        )
     released = {canonicalize_name(name) for name in arguments.upgrade}
     text = (root / "pyproject.toml").read_text(encoding="utf8")
-    kept = [] if "all" in released else [pin for pin in constraints(text) if canonicalize_name(pin.name) not in released]
+    kept = (
+        [] if "all" in released else [pin for pin in constraints(text) if canonicalize_name(pin.name) not in released]
+    )
     found = resolve(root, with_constraints(text, kept))
     (root / "requirements.txt").write_text(HEADER + "".join(f"{pin}\n" for pin in found), encoding="utf8")
     (root / "pyproject.toml").write_text(with_constraints(text, found), encoding="utf8")
@@ -70,7 +74,9 @@ def shortened(pins: list[Requirement]) -> list[Requirement]:
     A constraint asks for nothing to be installed, so it may hold everywhere; uv knows the platforms from elsewhere.
     """
     versions = Counter(canonicalize_name(pin.name) for pin in pins)
-    return [pin if versions[canonicalize_name(pin.name)] > 1 else Requirement(f"{pin.name}{pin.specifier}") for pin in pins]
+    return [
+        pin if versions[canonicalize_name(pin.name)] > 1 else Requirement(f"{pin.name}{pin.specifier}") for pin in pins
+    ]
 
 
 def resolve(root: Path, pyproject: str) -> list[Requirement]:

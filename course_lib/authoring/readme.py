@@ -20,7 +20,9 @@ def chapters_table(root: Path) -> str:
         chapter = catalogue.chapter_named(path.stem)
         file = f"chapters/{chapter.name}.ipynb"
         minutes = f"<!-- minutes {chapter.name} -->{minutes_text(chapter.name, table)}<!-- /minutes -->"
-        lines.append(f"| [{chapter.number} {chapter.title}]({file}) | {chapter.builds} | {minutes} | {address.badge(file)} |")
+        lines.append(
+            f"| [{chapter.number} {chapter.title}]({file}) | {chapter.builds} | {minutes} | {address.badge(file)} |"
+        )
     return "\n".join(lines)
 
 

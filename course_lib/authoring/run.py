@@ -298,7 +298,9 @@ def check_chapters(chapters: list[Path], configurations: dict[str, dict[str, str
         if chapter.suffix != ".ipynb":
             raise FileNotFoundError(f"{chapter.name} has no notebook yet; make it with `course run {chapter.stem}`")
         if is_assignment(chapter):
-            raise ValueError(f"assignments/{chapter.name} stores no outputs to compare with; leave out --check and --variants")
+            raise ValueError(
+                f"assignments/{chapter.name} stores no outputs to compare with; leave out --check and --variants"
+            )
         for name, environment in configurations.items():
             try:
                 findings, seconds = compare_with_stored(chapter, timeout, environment)

@@ -19,9 +19,12 @@ EXPORT_TARGET = re.compile(r"#\|\s*default_exp\s+(\w+)")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `course sync`."""
-    parser.add_argument("chapters", nargs="*", metavar="NN",
-                        help="chapters by number or name, such as 01 or 08b; assignments as assignments/01 (default: all "
-                             "of both)")
+    parser.add_argument(
+        "chapters",
+        nargs="*",
+        metavar="NN",
+        help="chapters by number or name, such as 01 or 08b; assignments as assignments/01 (default: all of both)",
+    )
     parser.add_argument("--dependents", action="store_true",
                         help="also the chapters and assignments that import what these export, and name them")
 

@@ -52,7 +52,7 @@ SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
 CLONE_THREAD = 0x10000
 # By machine: the kernel's number for it, then the numbers of its calls. Every other number of a call is allowed.
 SECCOMP_MACHINES = {
-    "x86_64": (0xC000003E, {"refused": (57, 58, 59, 322), "clone": 56, "clone3": 435}),       # fork, vfork, execve, execveat
+    "x86_64": (0xC000003E, {"refused": (57, 58, 59, 322), "clone": 56, "clone3": 435}),  # fork, vfork, execve, execveat
     "aarch64": (0xC00000B7, {"refused": (221, 281), "clone": 220, "clone3": 435}),
 }
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -118,7 +118,8 @@ def landlock(writable: Path) -> bool:
 def refuse_processes() -> bool:
     """Let the kernel refuse every new process and program, but not threads (Linux); False where it has no seccomp.
 
-    The calls' own arguments are looked at, so nothing in this process gets around it: not `_posixsubprocess`, no library.
+    The calls' own arguments are looked at, so nothing in this process gets around it: not `_posixsubprocess`, no
+    library.
     """
     if sys.platform != "linux" or platform.machine() not in SECCOMP_MACHINES or sys.maxsize < 2**32:
         return False
@@ -130,7 +131,8 @@ def refuse_processes() -> bool:
                (at_least, 0x40000000, 0, 1), (answer, refused, 0, 0)]           # x86's calls with 32-bit addresses
     for number in calls["refused"]:
         program += [(equal, number, 0, 1), (answer, refused, 0, 0)]
-    program += [(equal, calls["clone3"], 0, 1), (answer, unknown, 0, 0),        # its flags can't be seen: libc then takes clone
+    # its flags can't be seen: libc then takes clone
+    program += [(equal, calls["clone3"], 0, 1), (answer, unknown, 0, 0),
                 (equal, calls["clone"], 0, 3), (load, 16, 0, 0), (any_bit, CLONE_THREAD, 1, 0), (answer, refused, 0, 0),
                 (answer, SECCOMP_ALLOW, 0, 0)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", instruction, skip, otherwise, value)
@@ -214,7 +216,11 @@ def watch(scratch: Path, forbidden: list[Path], report: Callable[[str], None]) -
             if any(within(path, folder) for folder in forbidden_texts):
                 return f"tried to read {_short(path)}, which belongs to the grading"
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & WRITING_FLAGS)
-            return f"tried to write {_short(path)}, outside its directory" if writes and not within(path, scratch_text) else None
+            return (
+                f"tried to write {_short(path)}, outside its directory"
+                if writes and not within(path, scratch_text)
+                else None
+            )
         if event in LISTING_EVENTS:
             path = resolve(arguments[0] if arguments and arguments[0] is not None else ".")
             if path and any(within(path, folder) for folder in forbidden_texts):

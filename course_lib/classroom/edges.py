@@ -1,8 +1,8 @@
 """The edges of a task's hidden tests: zeros inside, short, tiny, huge, another type.
 
-Wrong answers that pass are nearly always wrong at one of these. So every task's hidden tests meet all five, by `mutated`
-where the data are tensors, by `case` where they are numbers, or say by `left_out` why one makes no sense; a test of each
-assignment sees to it.
+Wrong answers that pass are nearly always wrong at one of these. So every task's hidden tests meet all five, by
+`mutated` where the data are tensors, by `case` where they are numbers, or say by `left_out` why one makes no sense; a
+test of each assignment sees to it.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ def mutated(*tensors: torch.Tensor, axis: int = -1, short: int = 1, tiny: float 
             without: dict[str, str] | None = None) -> Iterator[tuple[str, float, tuple[torch.Tensor, ...]]]:
     """The tensors at each edge: (edge, level, tensors), all of them copies.
 
-    zeros inside: from a third to the middle of `axis` they are 0; short: only the first `short` values along it are left;
+    zeros inside: from a third to the middle of `axis` they are 0; short: only the first `short` values along it are
+    left;
     tiny, huge: all times that number, which is the `level`; other type: float64 for float32, complex128 for complex64,
     and the other way round.
     tensors: of a size 3 or more along `axis`. without: edge -> why the task can't have it.
@@ -60,7 +61,9 @@ def left_out(edge: str, reason: str) -> None:
 
 
 def noted() -> list[tuple[str, str]]:
-    """(edge, why it is left out, else nothing) of all that was said since `forget`, in order; others may add entries."""
+    """(edge, why it is left out, else nothing) of all that was said since `forget`, in order;
+    others may add entries.
+    """
     return _log
 
 

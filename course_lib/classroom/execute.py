@@ -34,9 +34,30 @@ SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREA
 LIBROSA = ("util.utils", "filters", "core.spectrum", "core.audio", "core.pitch", "core.constantq", "feature.spectral",
            "feature.rhythm", "effects", "decompose", "onset", "beat", "sequence", "segment")
 # What student code may learn of the environment; no tokens, keys or addresses of the teacher's.
-KEPT_VARIABLES = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "HOME", "SYSTEMROOT", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
-                  "LIBROSA_DATA_DIR", "COURSE_DATA_DIR", "COURSE_PROFILE", "TMPDIR", "TEMP", "TMP", "USERPROFILE",
-                  "MPLCONFIGDIR", "APPDATA", "LOCALAPPDATA", "PATHEXT", "COMSPEC", "XDG_CACHE_HOME"}
+KEPT_VARIABLES = {
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "HOME",
+    "SYSTEMROOT",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+    "LIBROSA_DATA_DIR",
+    "COURSE_DATA_DIR",
+    "COURSE_PROFILE",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "USERPROFILE",
+    "MPLCONFIGDIR",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "PATHEXT",
+    "COMSPEC",
+    "XDG_CACHE_HOME",
+}
 
 
 @dataclass(frozen=True)
@@ -262,8 +283,18 @@ def grade_notebook(release: Release, submission: Path, limits: Limits = Limits()
     Never raises for anything in the submission: a file that cannot be read gets no points and a note.
     """
     start = time.monotonic()
-    result = Result(tasks=[TaskResult(cell.task, cell.title, cell.points, None if cell.role == "written" else 0,
-                                      "marked by hand" if cell.role == "written" else "not run") for cell in release.tasks])
+    result = Result(
+        tasks=[
+            TaskResult(
+                cell.task,
+                cell.title,
+                cell.points,
+                None if cell.role == "written" else 0,
+                "marked by hand" if cell.role == "written" else "not run",
+            )
+            for cell in release.tasks
+        ]
+    )
     try:
         rebuilt = rebuild(release, read_submission(submission))
     except (ValueError, OSError) as error:
@@ -291,9 +322,16 @@ def _job(release: Release, rebuilt: Rebuilt, limits: Limits, only: set[int] | No
                       "key": cell.key if cell else "extra", "task": cell.task if cell else 0,
                       "hidden": cell.hidden_code if role == "check" else "", "provides": sorted(provides),
                       "position": run_cell.position, "label": cell.key if cell else f"cell {run_cell.position}"})
-    return {"cells": cells, "limits": asdict(limits), "chapter_module": release.chapter_module,
-            "hidden_seed": release.hidden_seed, "only": sorted(only) if only else [], "skip": [],
-            "preload": _imports(release) + _compiling(rebuilt), "forbidden": [str(p) for p in [assignments, records_folder(), *forbidden]]}
+    return {
+        "cells": cells,
+        "limits": asdict(limits),
+        "chapter_module": release.chapter_module,
+        "hidden_seed": release.hidden_seed,
+        "only": sorted(only) if only else [],
+        "skip": [],
+        "preload": _imports(release) + _compiling(rebuilt),
+        "forbidden": [str(p) for p in [assignments, records_folder(), *forbidden]],
+    }
 
 
 def _imports(release: Release) -> list[str]:
@@ -333,7 +371,9 @@ class _Grading:
             self._blame(running, ended)
             self.job["skip"].append(running)
         else:
-            self.result.notes.append(f"ended its process {self.limits.runs} times; what had not run by then was not checked")
+            self.result.notes.append(
+                f"ended its process {self.limits.runs} times; what had not run by then was not checked"
+            )
         for task in self.result.tasks:
             if task.points is not None:
                 self._score(task)
@@ -381,8 +421,11 @@ class _Grading:
     def _blame(self, running: str, ended: object) -> None:
         """Note the cell in which the process ended."""
         cell = self.job["cells"][int(running.split()[1])]
-        failure = {"kind": "time", "message": f"took longer than {self.limits.cell_seconds:g} s"} if ended == "time" else {
-            "kind": "error", "message": f"ended the process ({_exit_words(ended)})"}
+        failure = (
+            {"kind": "time", "message": f"took longer than {self.limits.cell_seconds:g} s"}
+            if ended == "time"
+            else {"kind": "error", "message": f"ended the process ({_exit_words(ended)})"}
+        )
         if cell["role"] == "check":
             self.outcomes[cell["task"]] = failure | {"hidden": False}
         elif cell["role"] == "task":

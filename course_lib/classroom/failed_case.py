@@ -1,4 +1,5 @@
-"""The case in which a hidden check failed, in words: how the student's function was called, what was expected and found.
+"""The case in which a hidden check failed, in words: how the student's function was called, what was expected and
+found.
 
 A hidden test's code stays hidden, but whoever loses points by it learns of one case: the sizes, and the two values.
 """
@@ -93,7 +94,9 @@ class Witness:
         if self.call is None:
             return ""
         name, arguments, options = self.call
-        given = [described(value) for value in arguments] + [f"{key}={described(value)}" for key, value in options.items()]
+        given = [described(value) for value in arguments] + [
+            f"{key}={described(value)}" for key, value in options.items()
+        ]
         call = f"{name}({', '.join(given)})"
         if not returned:
             return call
@@ -109,7 +112,9 @@ class Witness:
 
 
 def described(value: object, depth: int = 0) -> str:
-    """A value in a few words: numbers and short texts as they are, tensors by type, shape and range; no foreign code runs."""
+    """A value in a few words: numbers and short texts as they are, tensors by type, shape and range;
+    no foreign code runs.
+    """
     kind = _type(value)
     if kind in _tensors or kind is np.ndarray:
         return _described_tensor(_plain(value))
@@ -123,7 +128,9 @@ def described(value: object, depth: int = 0) -> str:
         inner = [described(one, depth + 1) for one in value[:FEW_VALUES]] + ["..."] * (_len(value) > FEW_VALUES)
         return ("[{}]" if kind is list else "({})").format(", ".join(inner))
     if kind is dict and depth < 2:
-        inner = [f"{described(key, depth + 1)}: {described(one, depth + 1)}" for key, one in list(value.items())[:FEW_VALUES]]
+        inner = [
+            f"{described(key, depth + 1)}: {described(one, depth + 1)}" for key, one in list(value.items())[:FEW_VALUES]
+        ]
         return "{" + ", ".join(inner + ["..."] * (_len(value) > FEW_VALUES)) + "}"
     if kind is _function:
         return "a function"
@@ -138,8 +145,9 @@ def _described_tensor(x: torch.Tensor) -> str:
     """Type and shape, and the values where they are few, else their range and what isn't finite among them."""
     name = _str(x.dtype).removeprefix("torch.")
     if x.numel() <= FEW_VALUES:
-        return f"{name} {[_number(one) for one in x.flatten().tolist()] if x.ndim else _number(x.item())}".replace("'", "") + (
-            f" of shape {tuple(x.shape)}" if x.ndim != 1 and x.numel() else "")
+        return f"{name} {[_number(one) for one in x.flatten().tolist()] if x.ndim else _number(x.item())}".replace(
+            "'", ""
+        ) + (f" of shape {tuple(x.shape)}" if x.ndim != 1 and x.numel() else "")
     text = f"{name} {tuple(x.shape)}"
     sizes = x.abs() if x.is_complex() else x
     if not (sizes.is_floating_point() or sizes.dtype == torch.bool) or sizes.dtype == torch.bool:
@@ -147,7 +155,9 @@ def _described_tensor(x: torch.Tensor) -> str:
     finite = sizes[sizes.isfinite()]
     lost = x.numel() - finite.numel()
     if finite.numel():
-        text += f" from {_number(float(finite.min()))} to {_number(float(finite.max()))}" + (" in size" * x.is_complex())
+        text += f" from {_number(float(finite.min()))} to {_number(float(finite.max()))}" + (
+            " in size" * x.is_complex()
+        )
     return text + (f", {lost} of {x.numel()} not finite" if lost else "")
 
 

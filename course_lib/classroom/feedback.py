@@ -1,4 +1,6 @@
-"""What a class's results look like on paper: scores for a spreadsheet, feedback per student, a report for the teacher."""
+"""What a class's results look like on paper: scores for a spreadsheet, feedback per student,
+a report for the teacher.
+"""
 
 import base64
 import csv
@@ -35,7 +37,9 @@ def scores_json(release: Release, results: dict[str, Result]) -> str:
     """scores.json: all that is known of each student, null where a person has to mark; without pictures."""
     table = {student: {"points": result.points, "of": result.maximum, **result.as_json(), "outputs": {}}
              for student, result in results.items()}
-    return json.dumps(all_storable({"assignment": release.name, "students": table}), ensure_ascii=False, indent=1) + "\n"
+    return (
+        json.dumps(all_storable({"assignment": release.name, "students": table}), ensure_ascii=False, indent=1) + "\n"
+    )
 
 
 def plain_text(value: str) -> str:
@@ -45,7 +49,12 @@ def plain_text(value: str) -> str:
 
 def feedback_text(release: Release, student: str, result: Result) -> str:
     """Feedback for one student, in Markdown: every task with its points and the reason; no hidden test's code."""
-    lines = [f"# {release.name}: {_line(student)}", "", f"**{result.points} of {result.maximum} points** from the checks", ""]
+    lines = [
+        f"# {release.name}: {_line(student)}",
+        "",
+        f"**{result.points} of {result.maximum} points** from the checks",
+        "",
+    ]
     for task in result.tasks:
         score = f"of {task.maximum}, marked by hand" if task.points is None else f"{task.points} of {task.maximum}"
         lines.append(f"- **Task {task.task}, {task.title}**: {score}"
@@ -64,8 +73,11 @@ def report_text(release: Release, results: dict[str, Result], left_out: Iterable
     """What the teacher should look at: what was not graded, tampering, then what was repaired, then what went wrong."""
     lines = [f"# {release.name}: report on {len(results)} submissions", "", "## Handed in, but not graded", "",
              *([f"- {_line(sentence)}" for sentence in left_out] or ["Nothing."]), ""]
-    sections = [("What looked tampered with", "tampering", "Nothing."), ("Repairs of the notebooks", "repairs", "None."),
-                ("Limits, crashes and unreadable files", "notes", "None.")]
+    sections = [
+        ("What looked tampered with", "tampering", "Nothing."),
+        ("Repairs of the notebooks", "repairs", "None."),
+        ("Limits, crashes and unreadable files", "notes", "None."),
+    ]
     for title, part, nothing in sections:
         lines += [f"## {title}", ""]
         found = {student: getattr(result, part) for student, result in results.items() if getattr(result, part)}
@@ -95,7 +107,9 @@ def written_text(release: Release, results: dict[str, Result], pictures: dict[tu
 
 def _outputs_lines(outputs: list[dict], pictures: list[list[str]]) -> list[str]:
     """The cells that belong to a written answer, and what stood below them when the notebook was saved."""
-    lines = ["Its cells, with their outputs as the notebook holds them (they were not run again):", ""] if outputs else []
+    lines = (
+        ["Its cells, with their outputs as the notebook holds them (they were not run again):", ""] if outputs else []
+    )
     for number, output in enumerate(outputs):
         lines += [f"Cell {output['position']}", "", *_fenced(output["source"], "python"), ""]
         lines += [*_fenced(output["text"], "text"), ""] if output["text"].strip() else []
@@ -151,7 +165,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_pictures(folder: Path, name: str, student: str, result: Result) -> dict[tuple[str, int], list[list[str]]]:
-    """Write the pictures of a student's outputs; their files, relative to the reports, by (student, task) and output."""
+    """Write the pictures of a student's outputs; their files, relative to the reports, by (student,
+    task) and output.
+    """
     files, count = {}, 0
     for task, outputs in result.outputs.items():
         for output in outputs:
@@ -160,5 +176,7 @@ def _write_pictures(folder: Path, name: str, student: str, result: Result) -> di
                 count += 1
                 path = folder / f"{name}-{count}.{kind}"
                 path.write_bytes(base64.b64decode(data))
-                files[student, task][-1].append(f"{folder.name}/{re.sub(r'[ ()]', lambda sign: f'%{ord(sign[0]):02x}', path.name)}")
+                files[student, task][-1].append(
+                    f"{folder.name}/{re.sub(r'[ ()]', lambda sign: f'%{ord(sign[0]):02x}', path.name)}"
+                )
     return files

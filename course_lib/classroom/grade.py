@@ -34,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     default = Limits()
     parser.add_argument("assignment", metavar="NN", help="the assignment by number or name, such as 01")
     parser.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="folder with the students' notebooks")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", required=True, help="folder for scores and feedback")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", required=True, help="folder for scores and feedback"
+    )
     parser.add_argument("--seed", metavar="S", help="of the release (default: the last one made on this machine)")
     parser.add_argument("--jobs", type=int, metavar="N", default=os.cpu_count() or 1,
                         help="submissions graded at the same time (default: %(default)s)")
@@ -76,7 +78,9 @@ def changed_since_release(release: Release) -> str:
     known = {entry["seed"]: entry["fingerprint"] for entry in recorded_releases(release.name)}
     if known.get(release.seed, release.fingerprint) == release.fingerprint:
         return ""
-    return f"{release.name} was changed after it was released: cells of the released version count as changed by students"
+    return (
+        f"{release.name} was changed after it was released: cells of the released version count as changed by students"
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,9 @@ def _handed_in(folder: Path) -> tuple[list[Path], list[str]]:
                 leave_out(path, "not a file")
             else:
                 notebooks.append(path)
-    heard_of = {path.parts[0] for path in left_out} | {path.relative_to(folder).parts[0] for path in notebooks} | CLUTTER
+    heard_of = (
+        {path.parts[0] for path in left_out} | {path.relative_to(folder).parts[0] for path in notebooks} | CLUTTER
+    )
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name not in heard_of:
             leave_out(entry, "a folder without a file")
@@ -175,13 +181,17 @@ def grade_class(release: Release, submissions: Path, output: Path, limits: Limit
                 results[student] = result
     waiting = {student: path for student, path in students.items() if student not in results}
     forbidden = [submissions.resolve(), output.resolve()]
-    for student, result in progress(_grade_all(release, waiting, limits, jobs, fork, forbidden), "grading", len(waiting)):
+    for student, result in progress(
+        _grade_all(release, waiting, limits, jobs, fork, forbidden), "grading", len(waiting)
+    ):
         results[student] = result
         if all(task.message != NOT_GRADED for task in result.tasks):
             try:
                 _store(files[student], student, keys[student], result)
             except (OSError, ValueError) as error:
-                result.notes.append(f"the result could not be stored, it is graded anew next time ({storable(str(error))})")
+                result.notes.append(
+                    f"the result could not be stored, it is graded anew next time ({storable(str(error))})"
+                )
     results = {student: results[student] for student in students}
     for student, sentence in found.renamed.items():
         results[student].repairs = [sentence, *(s for s in results[student].repairs if s != sentence)]

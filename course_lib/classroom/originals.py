@@ -1,7 +1,7 @@
 """What the graders rely on, remembered before student code runs and put back before anything is judged.
 
-A submission shares its process with the checks, so it can replace `torch.allclose`, a method of `torch.Tensor`, the code
-of a function or a whole module. `Originals` notices each and undoes it.
+A submission shares its process with the checks, so it can replace `torch.allclose`, a method of `torch.Tensor`, the
+code of a function or a whole module. `Originals` notices each and undoes it.
 """
 
 import builtins
@@ -60,7 +60,8 @@ class Originals:
     """
 
     def __init__(self, hidden_modules: dict[str, ModuleType]):
-        self.tables = []  # (owner, name of the owner, {attribute: value}, all its names, names that new ones would shadow)
+        # (owner, name of the owner, {attribute: value}, all its names, names that new ones would shadow)
+        self.tables = []
         self.insides = {}  # id of a function -> (function, name, its code and defaults)
         self.modules = {name: module for name, module in sys.modules.items() if self._watches(name)}
         for name, module in (self.modules | hidden_modules).items():
@@ -83,7 +84,11 @@ class Originals:
                 continue
             if (owner_name, name) in REBOUND_IN_USE or (is_dunder and name in ("__dict__", "__weakref__", "__doc__")):
                 continue
-            if callable(value) or isinstance(value, (ModuleType, staticmethod, classmethod, property)) or name in special:
+            if (
+                callable(value)
+                or isinstance(value, (ModuleType, staticmethod, classmethod, property))
+                or name in special
+            ):
                 table[name] = value
                 inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
                 if type(inner) is FunctionType:
@@ -101,7 +106,8 @@ class Originals:
             mode = _pop_mode()
             if _type(mode) is not _device_mode or _device_mode.__torch_function__ is not _device_function:
                 replaced.append("all of torch (a function mode)")
-        _device_context.device_context = _devices.CURRENT_DEVICE = None  # of torch.set_default_device: an ordinary line, not a replacement
+        # of torch.set_default_device: an ordinary line, not a replacement
+        _device_context.device_context = _devices.CURRENT_DEVICE = None
         for name, module in self.modules.items():
             if _modules.get(name) is not module:
                 if name in _modules:

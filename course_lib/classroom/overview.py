@@ -16,7 +16,10 @@ def table_text(folder: Path) -> str:
     for path in find_assignments(folder):
         tasks = load_release(path).tasks
         titles = "; ".join(task.title.rstrip("?.") for task in tasks)
-        lines.append(f"| [{path.stem.split('_')[0]}]({path.name}) | {len(tasks)} | {sum(task.points for task in tasks)} | {titles} |")
+        lines.append(
+            f"| [{path.stem.split('_')[0]}]({path.name}) | {len(tasks)} | {sum(task.points for task in tasks)} | "
+            f"{titles} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -24,7 +27,9 @@ def with_table(readme: str, folder: Path) -> str:
     """The text with the table between its marks written anew. ValueError where the marks are not there once."""
     text, count = TABLE.subn(lambda match: match["begin"] + table_text(folder) + match["end"], readme)
     if count != 1:
-        raise ValueError(f"README.md of {folder.name}/: the marks BEGIN TABLE and END TABLE are there {count} times; expected once")
+        raise ValueError(
+            f"README.md of {folder.name}/: the marks BEGIN TABLE and END TABLE are there {count} times; expected once"
+        )
     return text
 
 
@@ -39,5 +44,8 @@ def main(_arguments: argparse.Namespace) -> int:
     before = readme.read_text(encoding="utf8")
     after = with_table(before, folder)
     readme.write_text(after, encoding="utf8")
-    print(f"{readme.name} of {folder.name}/: {'as it was' if after == before else 'written'}\n\n{table_text(folder)}", end="")
+    print(
+        f"{readme.name} of {folder.name}/: {'as it was' if after == before else 'written'}\n\n{table_text(folder)}",
+        end="",
+    )
     return 0

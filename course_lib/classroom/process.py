@@ -45,7 +45,7 @@ def prepare() -> None:
     torch.set_num_threads(1)
     load(["scipy.signal", "matplotlib.pyplot", "course_lib.notebook", "course_lib.classroom.student_run",
           "course_lib.classroom.originals", "IPython.core.inputtransformer2",
-          "torch._dynamo"])       # the first optimizer imports it, and it replaces torch.manual_seed: not a student's doing
+          "torch._dynamo"])  # the first optimizer imports it, and it replaces torch.manual_seed: not a student's doing
 
 
 def private_descriptor(standard: int) -> int:

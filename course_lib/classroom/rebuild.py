@@ -102,7 +102,10 @@ def _shown_output(cell: dict) -> tuple[str, list[list[str]]]:
             texts.append(_joined(data["text/plain"]))
     text = TERMINAL_COLOURS.sub("", "\n".join(part.rstrip("\n") for part in texts))
     if len(text) > OUTPUT_CHARACTERS:
-        text = f"{text[:OUTPUT_CHARACTERS // 2]}\n... ({len(text) - OUTPUT_CHARACTERS:,} characters left out) ...\n{text[-OUTPUT_CHARACTERS // 2:]}"
+        text = (
+            f"{text[: OUTPUT_CHARACTERS // 2]}\n... ({len(text) - OUTPUT_CHARACTERS:,} characters left out) ...\n"
+            f"{text[-OUTPUT_CHARACTERS // 2 :]}"
+        )
     return text, pictures
 
 
@@ -212,7 +215,11 @@ class _Intake:
             cells, pictures_left = [], PICTURES
             for position in range(first + 1, last):
                 one = self.submitted[position]
-                if one["cell_type"] != "code" or not (position in self.extra or one["outputs"]) or len(cells) == OUTPUT_CELLS:
+                if (
+                    one["cell_type"] != "code"
+                    or not (position in self.extra or one["outputs"])
+                    or len(cells) == OUTPUT_CELLS
+                ):
                     continue
                 text, pictures = _shown_output(one)
                 if not (one["source"].strip() or text):
@@ -275,7 +282,8 @@ class _Intake:
         wanted = {name: task.key for task in self.release.tasks for name in _definitions(task.source)}
         defined = sorted(_definitions(cell["source"]) & set(wanted))
         what = f" and defines {', '.join(f'{name} ({wanted[name]})' for name in defined)}" if defined else ""
-        if self._all_checks_in(rebuilt):  # an experiment of the student's own: it cannot change a score and may take minutes
+        # an experiment of the student's own: it cannot change a score and may take minutes
+        if self._all_checks_in(rebuilt):
             if defined:
                 self.repairs.append(f"cell {position + 1}: not of the release, after the last check: not run{what}")
             return

@@ -169,7 +169,9 @@ def _released(cell: Cell, seed: int | str, name: str) -> Cell:
         text = RUBRIC.sub("", text).rstrip()
     elif cell.role == "check":
         if not cell.hidden_code.strip():
-            raise ValueError(f"{name}, check {cell.task}: no region from ### BEGIN HIDDEN TESTS to ### END HIDDEN TESTS")
+            raise ValueError(
+                f"{name}, check {cell.task}: no region from ### BEGIN HIDDEN TESTS to ### END HIDDEN TESTS"
+            )
         text = cell.visible_code.rstrip()
     elif cell.role == "variation":
         text = constants_cell(text, seed, name)
@@ -179,7 +181,9 @@ def _released(cell: Cell, seed: int | str, name: str) -> Cell:
 
 
 def _check_order(cells: list[Cell], name: str) -> None:
-    """ValueError unless tasks are numbered from 1, each code task has its check after it, and there is one variation."""
+    """ValueError unless tasks are numbered from 1, each code task has its check after it,
+    and there is one variation.
+    """
     tasks = [cell for cell in cells if cell.role in ("task", "written")]
     if [cell.task for cell in tasks] != list(range(1, len(tasks) + 1)) or not tasks:
         raise ValueError(f"{name}: the tasks are numbered {[cell.task for cell in tasks]}; expected 1, 2, 3, ...")
@@ -251,13 +255,17 @@ def find_assignments(folder: Path | None = None) -> list[Path]:
     if folder is None:
         root = repository_root()
         if root is None:
-            raise FileNotFoundError("no assignments beside the installed package; run this in a clone of the repository")
+            raise FileNotFoundError(
+                "no assignments beside the installed package; run this in a clone of the repository"
+            )
         folder = root / "chapters" / "assignments"
     return sorted(folder.glob("[0-9]*.ipynb"))
 
 
 def find_assignment(word: str, folder: Path | None = None) -> Path:
-    """The source notebook of an assignment, by number ("01", "1") or name. ValueError where there is not exactly one."""
+    """The source notebook of an assignment, by number ("01", "1") or name.
+    ValueError where there is not exactly one.
+    """
     notebooks = find_assignments(folder)
     stem = Path(word).stem
     matches = [path for path in notebooks

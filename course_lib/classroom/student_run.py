@@ -30,9 +30,11 @@ MESSAGE_LENGTH = 600  # characters of an error that are kept
 SECONDS_UNTIL_NEXT_ALARM = 1.0  # for code that swallows the first one
 RUN_CELL_MAGICS = ("time", "timeit", "capture", "prun")
 # Ways around the checks that running does not show: named for the teacher to look at.
-SUSPECT = re.compile(r"_getframe|__globals__|__closure__|__subclasses__|gc\.get_|\bctypes\b|settrace|setprofile|addaudithook"
-                     r"|f_back|f_locals|course_lib\.classroom|__code__|sys\.modules|BEGIN HIDDEN|TorchFunctionMode"
-                     r"|_posixsubprocess|\bcffi\b")
+SUSPECT = re.compile(
+    r"_getframe|__globals__|__closure__|__subclasses__|gc\.get_|\bctypes\b|settrace|setprofile|addaudithook"
+    r"|f_back|f_locals|course_lib\.classroom|__code__|sys\.modules|BEGIN HIDDEN|TorchFunctionMode"
+    r"|_posixsubprocess|\bcffi\b"
+)
 
 
 class TimeLimit(BaseException):
@@ -220,7 +222,10 @@ class StudentRun:
                 if name.count(".") == 1:
                     vars(package).pop(name.split(".")[1], None)
                 if name in self.chapter_names:
-                    files += [Path(hidden[name].__file__), Path(importlib.util.cache_from_source(hidden[name].__file__))]
+                    files += [
+                        Path(hidden[name].__file__),
+                        Path(importlib.util.cache_from_source(hidden[name].__file__)),
+                    ]
         self.bound_modules.update(hidden, course_lib=package)
         sys.meta_path.insert(0, _Refuse({*self.chapter_names, GRADING_PACKAGE}, self.report))
         self.originals = Originals(hidden)
@@ -338,7 +343,9 @@ class StudentRun:
         return namespace
 
     def _guarded(self, value: object) -> object:
-        """A function that puts back what its call replaced, and whose last call is remembered; else the value itself."""
+        """A function that puts back what its call replaced, and whose last call is remembered;
+        else the value itself.
+        """
         if not isinstance(value, types.FunctionType):
             return value
         name, witness = value.__name__, self.witness
@@ -393,7 +400,9 @@ def _compiled(source: str, name: str):
 
 
 def failure_of(error: BaseException) -> dict:
-    """What went wrong, in words: kind ("stub", "assert", "time" or "error"), message, and the student's line if known."""
+    """What went wrong, in words: kind ("stub", "assert", "time" or "error"), message,
+    and the student's line if known.
+    """
     kind = ("stub" if isinstance(error, NotImplementedError) and str(error).startswith("task ")
             else "assert" if type(error) is AssertionError else "time" if type(error) is TimeLimit else "error")
     try:

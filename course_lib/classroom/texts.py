@@ -1,7 +1,7 @@
 """Texts from anywhere as texts that can be stored, and students' names as names of files.
 
-A JSON string may hold half an emoji (a lone surrogate), a file name any bytes; neither can be written as UTF-8. Both are
-made storable once, where they come in, so that nothing later can fail on them.
+A JSON string may hold half an emoji (a lone surrogate), a file name any bytes; neither can be written as UTF-8. Both
+are made storable once, where they come in, so that nothing later can fail on them.
 """
 
 import hashlib

@@ -60,8 +60,8 @@ def _plain(value) -> torch.Tensor | None:
 def close(actual, expected, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
     """Whether `actual` equals `expected` up to |difference| <= atol + rtol |expected|, value for value.
 
-    Tensors, NumPy arrays and numbers, or lists and tuples of them. Shapes must be equal (nothing is broadcast), and both
-    must be complex or both real; the precision (float32, float64) may differ. NaN equals nothing.
+    Tensors, NumPy arrays and numbers, or lists and tuples of them. Shapes must be equal (nothing is broadcast), and
+    both must be complex or both real; the precision (float32, float64) may differ. NaN equals nothing.
     """
     if _type(expected) in (list, tuple):
         if _type(actual) not in (list, tuple) or _len(actual) != _len(expected):
@@ -71,7 +71,9 @@ def close(actual, expected, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
     if given is None or wanted is None or given.shape != wanted.shape or given.is_complex() != wanted.is_complex():
         return _said(False, actual, expected)
     kind = torch.complex128 if given.is_complex() else torch.float64
-    return _said(_bool(_allclose(_to(given, "cpu", kind), _to(wanted, "cpu", kind), rtol=rtol, atol=atol)), actual, expected)
+    return _said(
+        _bool(_allclose(_to(given, "cpu", kind), _to(wanted, "cpu", kind), rtol=rtol, atol=atol)), actual, expected
+    )
 
 
 def equal(actual, expected) -> bool:
@@ -82,7 +84,9 @@ def equal(actual, expected) -> bool:
 def has_shape(value, *shape: int) -> bool:
     """Whether `value` is a tensor or array of exactly this shape."""
     plain = _plain(value)
-    return _said(plain is not None and _tuple(plain.shape) == shape, None if plain is None else _tuple(plain.shape), shape)
+    return _said(
+        plain is not None and _tuple(plain.shape) == shape, None if plain is None else _tuple(plain.shape), shape
+    )
 
 
 def leaves_unchanged(function: Callable, *inputs, **options) -> bool:

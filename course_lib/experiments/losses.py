@@ -1,11 +1,11 @@
 """One small separator, trained with every loss of chapter 5 in turn: same data, same steps, same seeds.
 
 What differs between two runs is the loss, its learning rate and the seed, nothing else. A learning rate suits a loss or
-doesn't, whatever the loss is worth. So every loss is first run with one seed at all of RATES, then with all seeds at the
-rates that came near the best on the validation songs, and at the paper's; `best_rate` chooses by the mean over seeds.
-`course experiment losses` runs it all, `--only LOSS` a part; data/results/05_losses holds what came of it: a row a run
-(runs), its loss every ten steps (logs, parts), its test songs (songs), every loss as a metric of it (metrics), and a few
-seconds to listen to (excerpts).
+doesn't, whatever the loss is worth. So every loss is first run with one seed at all of RATES, then with all seeds at
+the rates that came near the best on the validation songs, and at the paper's; `best_rate` chooses by the mean over
+seeds. `course experiment losses` runs it all, `--only LOSS` a part; data/results/05_losses holds what came of it: a row
+a run (runs), its loss every ten steps (logs, parts), its test songs (songs), every loss as a metric of it (metrics),
+and a few seconds to listen to (excerpts).
 """
 
 import io
@@ -100,7 +100,9 @@ class Run:
 
 # ------------------------------------------------------------------------------------------------------------ the data
 
-def mono_songs(split: str, count: int, cache: Path | None = None, seconds: float = 20.0, source: str = "band") -> list[Track]:
+def mono_songs(
+    split: str, count: int, cache: Path | None = None, seconds: float = 20.0, source: str = "band"
+) -> list[Track]:
     """The first songs of a split as mono tracks at 22,050 Hz, their first `seconds`.
 
     cache: a folder that keeps them as .npy, from where they are mapped, not read, into memory; None: nothing is kept.
@@ -128,7 +130,9 @@ def _mono_audio(tracks: Sequence[Track], seconds: float) -> Tensor:
 
 
 def _mono_tracks(tracks: Sequence[Track], audio: Tensor) -> list[Track]:
-    return [Track.from_tensors(track.name, RATE, dict(zip(STEMS, song.unsqueeze(1)))) for track, song in zip(tracks, audio)]
+    return [
+        Track.from_tensors(track.name, RATE, dict(zip(STEMS, song.unsqueeze(1)))) for track, song in zip(tracks, audio)
+    ]
 
 
 class Songs:
@@ -150,8 +154,15 @@ def new_model(sizes: Sizes, seed: int, statistics: tuple[Tensor, Tensor] | None)
     return model
 
 
-def train(kind: Kind, tracks: Sequence[Track], sizes: Sizes, rate: float, seed: int,
-          statistics: tuple[Tensor, Tensor] | None = None, progress: bool = False) -> tuple[losses.MaskedUnmix, list[dict]]:
+def train(
+    kind: Kind,
+    tracks: Sequence[Track],
+    sizes: Sizes,
+    rate: float,
+    seed: int,
+    statistics: tuple[Tensor, Tensor] | None = None,
+    progress: bool = False,
+) -> tuple[losses.MaskedUnmix, list[dict]]:
     """Train a new model with one loss; return it and its log, a row a step.
 
     rate: Adam's. The seed sets the initial weights, the chunks and the dropout: alike for all losses.
@@ -219,13 +230,17 @@ def sdr_tables(model: nn.Module, tracks: Sequence[Track], sizes: Sizes) -> tuple
     tables = []
     for at in range(0, len(tracks), 5):
         masks, _, X, references = outputs(model, tracks[at:at + 5], sizes, sizes.score_seconds)
-        tables.append([song_sdr(waves(of, X, sizes, references.shape[-1]), references) for of in (shares(masks), masks)])
+        tables.append(
+            [song_sdr(waves(of, X, sizes, references.shape[-1]), references) for of in (shares(masks), masks)]
+        )
     return tuple(torch.cat(part) for part in zip(*tables))
 
 
 @torch.no_grad()
 def loss_metrics(model: nn.Module, tracks: Sequence[Track], sizes: Sizes, network: nn.Module) -> list[dict]:
-    """Every loss as a metric: its value on a piece of each test song, of each source; rows song, stem, metric, value."""
+    """Every loss as a metric: its value on a piece of each test song, of each source; rows song, stem, metric,
+    value.
+    """
     masks, S, X, references = outputs(model, tracks, sizes, sizes.metric_seconds)
     masks = shares(masks)
     estimates = waves(masks, X, sizes, references.shape[-1])
@@ -242,11 +257,15 @@ def loss_metrics(model: nn.Module, tracks: Sequence[Track], sizes: Sizes, networ
                     order = [place, *(other for other in range(len(STEMS)) if other != place)]
                     values[name] = float(_dissimilarity_of_first(ours[:, order], theirs[:, order]))
                 else:
-                    more = (of(X),) if kind.compares == "spectra" else ()                  # the phase, where a mask is 0
+                    more = (of(X),) if kind.compares == "spectra" else ()  # the phase, where a mask is 0
                     values[name] = float(kind.function(ours[:, place:place + 1], theirs[:, place:place + 1], *more))
             pair = of(ours_16k)[:, place:place + 1], of(theirs_16k)[:, place:place + 1]
-            values["deep_feature"], values["gram_style"] = (float(value) for value in losses.feature_and_style(*pair, network))
-            rows += [{"song": song, "stem": stem, "metric": name, "value": f"{value:.6g}"} for name, value in values.items()]
+            values["deep_feature"], values["gram_style"] = (
+                float(value) for value in losses.feature_and_style(*pair, network)
+            )
+            rows += [
+                {"song": song, "stem": stem, "metric": name, "value": f"{value:.6g}"} for name, value in values.items()
+            ]
     return rows
 
 
@@ -263,7 +282,9 @@ def excerpt(model: nn.Module, track: Track, sizes: Sizes) -> tuple[Tensor, Tenso
     frames, place = round(sizes.excerpt_seconds * RATE), STEMS.index("vocals")
     start = (references.shape[-1] - frames) // 2
     estimates = waves(shares(masks), X, sizes, references.shape[-1])
-    return tuple(x[..., start:start + frames] for x in (estimates[0, place], references[0, place], references[0].sum(0)))
+    return tuple(
+        x[..., start : start + frames] for x in (estimates[0, place], references[0, place], references[0].sum(0))
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- all the runs
@@ -305,7 +326,12 @@ def within_reach(work: Work) -> list[Run]:
     runs, first = [], [row for row in work.rows() if int(row["seed"]) == SEEDS[0]]
     for loss in KINDS:
         of = {rate: valid[0] for rate, valid in rates_of(first, loss).items()}
-        runs += [Run(loss, rate, seed) for rate, valid in of.items() if valid >= max(of.values()) - REACH for seed in SEEDS[1:]]
+        runs += [
+            Run(loss, rate, seed)
+            for rate, valid in of.items()
+            if valid >= max(of.values()) - REACH
+            for seed in SEEDS[1:]
+        ]
     return runs
 
 
@@ -331,10 +357,17 @@ def listening(work: Work) -> list[Run]:
             for name, sound in ((loss, estimate), ("truth", truth), ("mixture", mixture)):
                 write_excerpt(work.results, name, sound)
     if (work.results.folder / "excerpts").is_dir():
-        work.results.write_card("excerpts", {
-            "what": f"vocals of the band's test song {track.name}, middle {work.settings.excerpt_seconds:g} s, by the model of each "
-                    f"loss at its best rate (seed {SEEDS[0]}); truth and mixture", "command": EXPERIMENT.command, "rate_hz": RATE,
-            "format": "Ogg Vorbis, mono"})
+        work.results.write_card(
+            "excerpts",
+            {
+                "what": f"vocals of the band's test song {track.name}, middle {work.settings.excerpt_seconds:g} s, by "
+                f"the model of each "
+                f"loss at its best rate (seed {SEEDS[0]}); truth and mixture",
+                "command": EXPERIMENT.command,
+                "rate_hz": RATE,
+                "format": "Ogg Vorbis, mono",
+            },
+        )
     return []
 
 
@@ -346,8 +379,10 @@ def _load(work: Work, run: Run) -> losses.MaskedUnmix:
     """The model of a run from this machine's cache; FileNotFoundError where the run was made elsewhere."""
     path = weight_file(work, run)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights of {run.loss} at {run.rate:g}, seed {run.seed}, in {path.parent.name}; they are not "
-                                f"shipped: {EXPERIMENT.command} --only {run.loss} --afresh makes them")
+        raise FileNotFoundError(
+            f"no weights of {run.loss} at {run.rate:g}, seed {run.seed}, in {path.parent.name}; they are not "
+            f"shipped: {EXPERIMENT.command} --only {run.loss} --afresh makes them"
+        )
     model = new_model(work.settings, run.seed, work.given.statistics)
     model.load_state_dict(torch.load(path, weights_only=True))
     return model
@@ -370,17 +405,31 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     valid, _ = sdr_tables(model, songs.valid, sizes)
     test, unshared = sdr_tables(model, songs.test, sizes)
     stems = test.nanmean(0)                                                             # (song, source) -> (source)
-    rows = {"logs": thinned(log, ["loss"]), "songs": [
-        {"song": track.name, **{stem: f"{value:.3f}" for stem, value in zip(STEMS, song)}} for track, song in zip(songs.test, test)]}
+    rows = {
+        "logs": thinned(log, ["loss"]),
+        "songs": [
+            {"song": track.name, **{stem: f"{value:.3f}" for stem, value in zip(STEMS, song)}}
+            for track, song in zip(songs.test, test)
+        ],
+    }
     if run.loss in FURTHER:
         rows["parts"] = thinned(log, [name for name in log[0] if name not in ("step", "seconds", "loss")])
     if run.seed == SEEDS[0]:
         rows["metrics"] = loss_metrics(model, songs.test[:sizes.metric_songs], sizes, losses.load_tagger())
-    rows["runs"] = [{
-        "steps": steps, "valid_sdr": f"{valid.nanmean(0).mean():.3f}", "test_sdr": f"{stems.mean():.3f}",
-        **{f"test_{stem}": f"{value:.3f}" for stem, value in zip(STEMS, stems)},
-        "test_sdr_masks": f"{unshared.nanmean(0).mean():.3f}", "last_loss": f"{np.mean([row['loss'] for row in log[-20:]]):.6g}",
-        "seconds": f"{seconds:.1f}", "songs": len(test), "machine": machine(), "date": time.strftime("%Y-%m-%d", time.gmtime())}]
+    rows["runs"] = [
+        {
+            "steps": steps,
+            "valid_sdr": f"{valid.nanmean(0).mean():.3f}",
+            "test_sdr": f"{stems.mean():.3f}",
+            **{f"test_{stem}": f"{value:.3f}" for stem, value in zip(STEMS, stems)},
+            "test_sdr_masks": f"{unshared.nanmean(0).mean():.3f}",
+            "last_loss": f"{np.mean([row['loss'] for row in log[-20:]]):.6g}",
+            "seconds": f"{seconds:.1f}",
+            "songs": len(test),
+            "machine": machine(),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        }
+    ]
     print(f"  valid {rows['runs'][0]['valid_sdr']}, test {rows['runs'][0]['test_sdr']} dB, {seconds:.0f} s", flush=True)
     return rows
 
@@ -409,8 +458,11 @@ def thinned(log: Sequence[Mapping], names: Sequence[str], every: int = 10) -> li
 def bounds(tracks: Sequence[Track], sizes: Sizes) -> dict[str, Tensor]:
     """SDR (song, source) of estimates that no loss made: a quarter of the mixture, and ideal masks, by name."""
     *_, S, X, references = outputs(_Quarter(), tracks, sizes, sizes.score_seconds)
-    masks = {"a quarter of the mixture": torch.full_like(S.real, 0.25), "ideal ratio mask of magnitudes": ideal_ratio_mask(S, 1),
-             "ideal ratio mask of energies": ideal_ratio_mask(S, 2)}
+    masks = {
+        "a quarter of the mixture": torch.full_like(S.real, 0.25),
+        "ideal ratio mask of magnitudes": ideal_ratio_mask(S, 1),
+        "ideal ratio mask of energies": ideal_ratio_mask(S, 2),
+    }
     return {name: song_sdr(waves(mask, X, sizes, references.shape[-1]), references) for name, mask in masks.items()}
 
 
@@ -454,16 +506,47 @@ def read_card() -> dict:
 
 def facts(work: Work) -> Mapping:
     sizes = work.settings
-    return {"trained_on": f"{sizes.train_songs} train songs of the band; rates chosen on {sizes.valid_songs} valid songs, "
-                          f"scores on {sizes.test_songs} test songs, all of {sizes.song_seconds:g} s",
-            "rate_hz": RATE, "rates": RATES, "seeds": SEEDS, "reach_db": REACH,
-            "parameters": sum(p.numel() for p in new_model(sizes, 0, None).parameters()),
-            "score": f"SDR in dB of the middle {sizes.score_seconds:g} s of each song, mean over songs, then over stems"}
+    return {
+        "trained_on": f"{sizes.train_songs} train songs of the band; rates chosen on {sizes.valid_songs} valid songs, "
+        f"scores on {sizes.test_songs} test songs, all of {sizes.song_seconds:g} s",
+        "rate_hz": RATE,
+        "rates": RATES,
+        "seeds": SEEDS,
+        "reach_db": REACH,
+        "parameters": sum(p.numel() for p in new_model(sizes, 0, None).parameters()),
+        "score": f"SDR in dB of the middle {sizes.score_seconds:g} s of each song, mean over songs, then over stems",
+    }
 
 
-EXPERIMENT = Experiment(name="losses", what="one joint Open-Unmix (mono), trained with every loss of chapter 5", topic="05_losses",
-                        stages=[first_seed, first_further, within_reach, paper_rates, further, listening], run=one_run,
-                        settings=Sizes(), prepare=Songs, names=(*KINDS, *FURTHER), facts=facts)
+EXPERIMENT = Experiment(
+    name="losses",
+    what="one joint Open-Unmix (mono), trained with every loss of chapter 5",
+    topic="05_losses",
+    stages=[first_seed, first_further, within_reach, paper_rates, further, listening],
+    run=one_run,
+    settings=Sizes(),
+    prepare=Songs,
+    names=(*KINDS, *FURTHER),
+    facts=facts,
+)
 
-__all__ = ["EXPERIMENT", "FURTHER", "FURTHER_RATE", "KINDS", "RATE", "RATES", "SEEDS", "Kind", "Run", "Sizes", "best_rate", "bounds",
-           "mono_songs", "rates_of", "read_card", "read_excerpt", "train", "train_further"]
+__all__ = [
+    "EXPERIMENT",
+    "FURTHER",
+    "FURTHER_RATE",
+    "KINDS",
+    "RATE",
+    "RATES",
+    "SEEDS",
+    "Kind",
+    "Run",
+    "Sizes",
+    "best_rate",
+    "bounds",
+    "mono_songs",
+    "rates_of",
+    "read_card",
+    "read_excerpt",
+    "train",
+    "train_further",
+]

@@ -130,7 +130,17 @@ def facts(work: Work) -> Mapping:
             "unit": f"SDR in dB of {', '.join(STEMS)}"}
 
 
-EXPERIMENT = Experiment(name="open_unmix", what="chapter 4's Open-Unmix, trained on one timbre and on many, and its bounds",
-                        topic="04_open_unmix", table="scores", stages=[all_methods], run=score, settings=Settings(),
-                        prepare=lambda settings, cache: Given(settings), names=(*NAMES, BAND, OTHER, UNHEARD, REAL),
-                        facts=facts, keep_others=False, summary=lambda work: summary(work.rows()))
+EXPERIMENT = Experiment(
+    name="open_unmix",
+    what="chapter 4's Open-Unmix, trained on one timbre and on many, and its bounds",
+    topic="04_open_unmix",
+    table="scores",
+    stages=[all_methods],
+    run=score,
+    settings=Settings(),
+    prepare=lambda settings, cache: Given(settings),
+    names=(*NAMES, BAND, OTHER, UNHEARD, REAL),
+    facts=facts,
+    keep_others=False,
+    summary=lambda work: summary(work.rows()),
+)

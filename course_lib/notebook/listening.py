@@ -1,12 +1,13 @@
 """A blind listening test in a notebook, and what its ratings say about a metric.
 
-The test follows MUSHRA (Recommendation ITU-R BS.1534, multiple stimuli with hidden reference and anchor): the rater hears
-an open reference and, in random order and under letters, the conditions to rate from 0 to 100, among them the reference
-again and anchors that are bad on purpose. It is MUSHRA-*like*: nobody controls the room, the headphones or the training.
+The test follows MUSHRA (Recommendation ITU-R BS.1534, multiple stimuli with hidden reference and anchor): the rater
+hears an open reference and, in random order and under letters, the conditions to rate from 0 to 100, among them the
+reference again and anchors that are bad on purpose. It is MUSHRA-*like*: nobody controls the room, the headphones or
+the training.
 
-`ListeningTest` asks and writes a CSV, `read_ratings` reads it, `screen_raters` leaves out who did not recognise the hidden
-reference, `correlate` compares ratings with a metric. Nothing here makes ratings up: without a CSV there is nothing to
-analyse, and the functions say so.
+`ListeningTest` asks and writes a CSV, `read_ratings` reads it, `screen_raters` leaves out who did not recognise the
+hidden reference, `correlate` compares ratings with a metric. Nothing here makes ratings up: without a CSV there is
+nothing to analyse, and the functions say so.
 
 The sliders and players are plain ipywidgets of version 7.7 and 8. Where a notebook is executed to be stored
 (COURSE_EXECUTING=1) widgets are dead, so the first page's players are shown, without sliders.
@@ -74,14 +75,22 @@ class ListeningTest:
     """One rater's test. In a notebook the last line of a cell, or `display(test)`, shows it; `save` writes the ratings.
 
     items: item -> {"reference": sound, condition: sound, ...}, each (time,) or (channels, time), floats in [-1, 1]; the
-    hidden reference is added by the test. rate: Hz. path: the CSV that ratings are added to (columns rater, item, condition,
-    rating). rater: a name or number, not empty. seed: of the order. Sounds are played as FLAC, unchanged; where one of an
-    item would clip, all of that item are turned down alike.
-    ValueError for items without a reference, with unequal lengths, or a rater without a name.
+    hidden reference is added by the test. rate: Hz. path: the CSV that ratings are added to (columns rater, item,
+    condition, rating). rater: a name or number, not empty. seed: of the order. Sounds are played as FLAC, unchanged;
+    where one of an item would clip, all of that item are turned down alike. ValueError for items without a reference,
+    with unequal lengths, or a rater without a name.
     """
 
-    def __init__(self, items: Mapping[str, Mapping[str, object]], rate: int, path: str | Path, *, rater: str, seed: int = 0,
-                 question: str = "How close to the reference is each sound?"):
+    def __init__(
+        self,
+        items: Mapping[str, Mapping[str, object]],
+        rate: int,
+        path: str | Path,
+        *,
+        rater: str,
+        seed: int = 0,
+        question: str = "How close to the reference is each sound?",
+    ):
         if not str(rater).strip():
             raise ValueError("rater is empty; expected a name or number that tells this rater from others")
         self.sounds, self.rate = checked_items(items), players.checked_rate(rate)
@@ -132,7 +141,9 @@ class ListeningTest:
     def description(self) -> str:
         """The test in words: its pages and how many sounds each has."""
         conditions = {len(conditions) for _, conditions in self.pages}
-        return f"listening test: {len(self.pages)} items, {' or '.join(map(str, sorted(conditions)))} sounds each to rate"
+        return (
+            f"listening test: {len(self.pages)} items, {' or '.join(map(str, sorted(conditions)))} sounds each to rate"
+        )
 
     def _playable(self, item: str) -> dict[str, np.ndarray]:
         scale = players.playback_scale(max(float(np.abs(x).max()) for x in self.sounds[item].values()), normalize=False)
@@ -158,7 +169,9 @@ class ListeningTest:
         self._next = ipywidgets.Button(description="Next", button_style="primary")
         self._back.on_click(lambda _: self._turn(-1))
         self._next.on_click(lambda _: self._turn(+1))
-        self._box = ipywidgets.VBox([self._heading, self._rows, ipywidgets.HBox([self._back, self._next, self._message])])
+        self._box = ipywidgets.VBox(
+            [self._heading, self._rows, ipywidgets.HBox([self._back, self._next, self._message])]
+        )
         self._show_page()
 
     def _audio(self, sound: np.ndarray):
@@ -176,9 +189,16 @@ class ListeningTest:
         rows = [ipywidgets.HBox([ipywidgets.Label("reference"), self._audio(sounds[REFERENCE])])]
         self.sliders = {}
         for letter, condition in zip(LETTERS, conditions):
-            slider = ipywidgets.IntSlider(value=self.ratings[item].get(condition, 0), min=0, max=100, description=letter,
-                                          layout=ipywidgets.Layout(width="30em"))
-            slider.observe(lambda change, condition=condition: self.rate_condition(item, condition, change["new"]), "value")
+            slider = ipywidgets.IntSlider(
+                value=self.ratings[item].get(condition, 0),
+                min=0,
+                max=100,
+                description=letter,
+                layout=ipywidgets.Layout(width="30em"),
+            )
+            slider.observe(
+                lambda change, condition=condition: self.rate_condition(item, condition, change["new"]), "value"
+            )
             self.sliders[condition] = slider
             rows.append(ipywidgets.HBox([self._audio(sounds[condition]), slider]))
         self._rows.children = rows
@@ -205,8 +225,8 @@ class ListeningTest:
 def read_ratings(path: str | Path) -> list[Rating]:
     """The ratings of a CSV with the columns rater, item, condition, rating (0 to 100).
 
-    FileNotFoundError where there is none. ValueError, with the line, for missing columns, a rating that is no number from 0 to
-    100, an empty name, or a second rating of the same condition by the same rater.
+    FileNotFoundError where there is none. ValueError, with the line, for missing columns, a rating that is no number
+    from 0 to 100, an empty name, or a second rating of the same condition by the same rater.
     """
     path = Path(path)
     if not path.is_file():
@@ -224,8 +244,10 @@ def read_ratings(path: str | Path) -> list[Rating]:
             except (TypeError, ValueError):
                 value = math.nan
             if not all(names) or not 0 <= value <= 100:
-                raise ValueError(f"{path.name}, line {line}: {row}; expected a rater, an item, a condition and a rating "
-                                 "from 0 to 100")
+                raise ValueError(
+                    f"{path.name}, line {line}: {row}; expected a rater, an item, a condition and a rating "
+                    "from 0 to 100"
+                )
             if names in seen:
                 raise ValueError(f"{path.name}, line {line}: {names} was rated in line {seen[names]} already; keep one")
             seen[names] = line
@@ -246,7 +268,8 @@ def write_ratings(path: str | Path, ratings: Iterable[Rating]) -> None:
 
 
 def available_ratings(path: str | Path) -> list[Rating]:
-    """The ratings at `path`, or none: where there is no file, and where a notebook is executed to be stored or compared.
+    """The ratings at `path`, or none: where there is no file, and where a notebook is executed to be stored or
+    compared.
 
     The latter keeps a chapter's stored outputs the same on every machine, whoever has rated there.
     """
@@ -280,7 +303,9 @@ def mean_ratings(ratings: Iterable[Rating]) -> dict[tuple[str, str], float]:
 
 
 class Correlation(NamedTuple):
-    """How a metric follows the ratings: (value, low, high) of Pearson's and Spearman's coefficient, and what they rest on."""
+    """How a metric follows the ratings: (value, low, high) of Pearson's and Spearman's coefficient,
+    and what they rest on.
+    """
 
     pearson: tuple[float, float, float]
     spearman: tuple[float, float, float]
@@ -309,15 +334,17 @@ def correlate(ratings: Iterable[Rating], scores: Mapping[tuple[str, str], float]
     """Correlation of the mean ratings with a metric's scores, with bootstrap intervals over items.
 
     scores: (item, condition) -> value. Pairs without a finite score are left out, so the hidden reference (whose SDR is
-    infinite) is too. Items are resampled whole, since the conditions of one song are not independent; with one item there is
-    no interval. ValueError where fewer than three pairs are left.
+    infinite) is too. Items are resampled whole, since the conditions of one song are not independent; with one item
+    there is no interval. ValueError where fewer than three pairs are left.
     """
     ratings = list(ratings)
     means = mean_ratings(ratings)
     pairs = {key: (value, scores[key]) for key, value in means.items() if key in scores and math.isfinite(scores[key])}
     if len(pairs) < 3:
-        raise ValueError(f"{len(pairs)} of {len(means)} rated sounds have a finite score; a correlation takes three or more: "
-                         "do the names of items and conditions agree?")
+        raise ValueError(
+            f"{len(pairs)} of {len(means)} rated sounds have a finite score; a correlation takes three or more: "
+            "do the names of items and conditions agree?"
+        )
     items = sorted({item for item, _ in pairs})
     groups = [np.array([pair for (item, _), pair in pairs.items() if item == name]) for name in items]
     generator = np.random.default_rng(seed)
@@ -330,4 +357,6 @@ def correlate(ratings: Iterable[Rating], scores: Mapping[tuple[str, str], float]
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values else (math.nan, math.nan)
         return statistic(*everything.T), float(low), float(high)
 
-    return Correlation(interval(pearson), interval(spearman), len(pairs), len(items), len({rating.rater for rating in ratings}))
+    return Correlation(
+        interval(pearson), interval(spearman), len(pairs), len(items), len({rating.rater for rating in ratings})
+    )

@@ -11,12 +11,16 @@ NOTE = "Run this cell to get the sliders."
 def slider(name: str, lowest: float, highest: float, step: float, value: float):
     """An ipywidgets slider for whole numbers or for floats, by the type of its four numbers.
 
-    ValueError unless lowest <= value <= highest and step > 0. It reports only when it is let go, as each report recomputes.
+    ValueError unless lowest <= value <= highest and step > 0. It reports only when it is let go, as each report
+    recomputes.
     """
     import ipywidgets
 
     if not (lowest <= value <= highest and step > 0):
-        raise ValueError(f"{name} is ({lowest}, {highest}, {step}, {value}); expected (lowest, highest, step > 0, first value between them)")
+        raise ValueError(
+            f"{name} is ({lowest}, {highest}, {step}, {value}); expected (lowest, highest, step > 0, first value "
+            f"between them)"
+        )
     whole = all(isinstance(number, int) for number in (lowest, highest, step, value))
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     return kind(value=value, min=lowest, max=highest, step=step, description=name, continuous_update=False,
@@ -27,8 +31,8 @@ def explore(draw: Callable, **ranges: Range) -> None:
     """Show draw(**values) with a slider for each argument, redrawn when one is moved.
 
     draw: displays something (a figure, a player, a print) and returns None. ranges: for each argument of draw a tuple
-    (lowest, highest, step, first value). Where a notebook is executed to be stored, the first setting alone is shown, as
-    sliders are dead without a kernel. ValueError for a range that holds no first value.
+    (lowest, highest, step, first value). Where a notebook is executed to be stored, the first setting alone is shown,
+    as sliders are dead without a kernel. ValueError for a range that holds no first value.
     """
     from IPython.display import display
 

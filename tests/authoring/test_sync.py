@@ -81,7 +81,9 @@ def test_dependents_are_found_through_the_library(checkout, capsys):
     assert names == ["02_second.py", str(Path("assignments/01_first.py"))]
     assert sync.dependents(checkout, [checkout / "chapters" / "03_third.py"]) == []
     course_sync("1", "--dependents")
-    assert (checkout / "chapters" / "02_second.ipynb").exists() and not (checkout / "chapters" / "03_third.ipynb").exists()
+    assert (checkout / "chapters" / "02_second.ipynb").exists() and not (
+        checkout / "chapters" / "03_third.ipynb"
+    ).exists()
     assert "course run 02_second assignments/01_first" in capsys.readouterr().out
 
 
@@ -93,6 +95,8 @@ def test_what_is_not_there_is_said(checkout, word, message):
 
 
 def test_an_assignment_exports_nothing(checkout):
-    assert sync.module_file(checkout, checkout / "chapters" / "01_first.ipynb") == checkout / "course_lib" / "spectral.py"
+    assert (
+        sync.module_file(checkout, checkout / "chapters" / "01_first.ipynb") == checkout / "course_lib" / "spectral.py"
+    )
     assert sync.module_file(checkout, checkout / "chapters" / "assignments" / "01_first.py") is None
     assert sync.module_file(checkout, checkout / "chapters" / "09_nothing.py") is None

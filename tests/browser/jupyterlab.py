@@ -166,7 +166,9 @@ class OpenNotebook:
         self.page.wait_for_timeout(1000)
 
     def code_cells(self) -> list[dict]:
-        """Of every code cell with code: its execution `count`, whether it is `trusted`, its error outputs as `errors`."""
+        """Of every code cell with code: its execution `count`, whether it is `trusted`,
+        its error outputs as `errors`.
+        """
         return self.page.evaluate(f"""() => {{
             const cells = {THE_NOTEBOOK}.content.model.cells, found = [];
             for (let i = 0; i < cells.length; i++) {{

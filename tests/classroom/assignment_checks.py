@@ -1,9 +1,10 @@
 """The graders of an assignment are graded: what the test file of each assignment checks in the same way.
 
-tests/classroom/NN_topic/ holds what belongs to one assignment: `cases.py` its CASES (answers by imagined students, with TAKEN),
-`test_assignment_NN.py` a class of `AssignmentChecks`, with tests of its own where it has any, `test_rubric_NN.py` one of
-`RubricChecks` (two files of one name can't be collected from folders whose names begin with a digit). Markers, points and
-the rubric's words come from the notebook. What was found is kept as data/results/NN_topic/classroom.csv and rubric.csv; after a change of the assignment or the cases write both anew with
+tests/classroom/NN_topic/ holds what belongs to one assignment: `cases.py` its CASES (answers by imagined students, with
+TAKEN), `test_assignment_NN.py` a class of `AssignmentChecks`, with tests of its own where it has any,
+`test_rubric_NN.py` one of `RubricChecks` (two files of one name can't be collected from folders whose names begin with
+a digit). Markers, points and the rubric's words come from the notebook. What was found is kept as
+data/results/NN_topic/classroom.csv and rubric.csv; after a change of the assignment or the cases write both anew with
 `COURSE_STORE_RESULTS=1 pytest tests/classroom/NN_topic`.
 """
 
@@ -30,7 +31,8 @@ STORE = bool(os.environ.get("COURSE_STORE_RESULTS"))
 HEADER = ["task", "kind", "name", "points", "of", "verdict"]
 SEED = "classroom test"
 OTHER_SEEDS = ["first", "second", "third"]
-# How long a right answer may take, as a multiple of one that isn't filled in (about 0.3 s on one core, most of it for the
+# How long a right answer may take, as a multiple of one that isn't filled in (about 0.3 s on one core, most of it for
+# the
 # process of its own): a ratio, as the machine may be busy otherwise.
 TIMES_A_STUB = 8
 SECONDS_ANYWAY = 3.0            # what is allowed on a machine that is busy otherwise, where a ratio says little
@@ -56,7 +58,9 @@ def answers(release: Release, cases: dict) -> list[tuple[int, str, str, str | No
 
 
 def write_submission(path: Path, release: Release, sources: dict[int, str], further: str | None = None) -> Path:
-    """A student's notebook in which the cells of some tasks are filled in, with a further code cell at the end if given."""
+    """A student's notebook in which the cells of some tasks are filled in,
+    with a further code cell at the end if given.
+    """
     notebook = release.student_notebook()
     for cell in notebook["cells"]:
         task = re.match(r"# TASK (\d+) ", cell["source"])
@@ -77,10 +81,11 @@ def points_of(result: Result, task: int) -> int:
 class AssignmentChecks:
     """The checks of one assignment: a subclass in its folder, named Test..., inherits them and reads all it needs.
 
-    source: the assignment's name, that of the folder. cases: CASES of the cases.py there, each below its cell's first line.
-    taken: (task, source of a task cell) that would be right, but takes its work from the chapter's module. The open task is
-    the last one. Everything is graded once a class: keep a file's own tests in the class, so that they run in the process
-    that has graded.
+    source: the assignment's name, that of the folder. cases: CASES of the cases.py there, each below its cell's first
+    line.
+    taken: (task, source of a task cell) that would be right, but takes its work from the chapter's module. The open
+    task is the last one. Everything is graded once a class: keep a file's own tests in the class, so that they run in
+    the process that has graded.
     """
 
     source: str
@@ -92,7 +97,9 @@ class AssignmentChecks:
         cls.source = folder.name
         module = importlib.import_module(f"tests.classroom.{folder.name}.cases")
         first = {cell.task: cell.source.split("\n", 1)[0] for cell in cls.release().tasks if cell.role == "task"}
-        assert list(first) == list(module.CASES), f"{cls.source} has the code tasks {list(first)}, cases.py {list(module.CASES)}"
+        assert list(first) == list(module.CASES), (
+            f"{cls.source} has the code tasks {list(first)}, cases.py {list(module.CASES)}"
+        )
         cls.cases = {task: {kind: {name: f"{first[task]}\n{source}" for name, source in answers.items()}
                             for kind, answers in kinds.items()} for task, kinds in module.CASES.items()}
         cls.taken = module.TAKEN[0], f"{first[module.TAKEN[0]]}\n{module.TAKEN[1].strip()}\n"
@@ -118,7 +125,7 @@ class AssignmentChecks:
     def graded(cls, tmp_path_factory, executor):
         """All cases after each other: the rows of the table, and by case the graders' messages and the seconds."""
         folder, release = tmp_path_factory.mktemp("submissions"), cls.release()
-        grade_notebook(release, write_submission(folder / "first.ipynb", release, {}), executor=executor)     # starts it
+        grade_notebook(release, write_submission(folder / "first.ipynb", release, {}), executor=executor)  # starts it
         rows, messages, seconds = [], {}, {}
         for number, (task, kind, name, source) in enumerate(answers(release, cls.cases)):
             path = write_submission(folder / f"{number}.ipynb", release, {} if source is None else {task: source})
@@ -135,7 +142,12 @@ class AssignmentChecks:
     def pytest_generate_tests(cls, metafunc):
         """One test for every case and every task."""
         if "case" in metafunc.fixturenames:
-            names = [(task, kind, name) for task in cls.cases for kind in ("right", "wrong") for name in cls.cases[task][kind]]
+            names = [
+                (task, kind, name)
+                for task in cls.cases
+                for kind in ("right", "wrong")
+                for name in cls.cases[task][kind]
+            ]
             metafunc.parametrize("case", names, ids=lambda case: f"{case[0]}, {case[1]}: {case[2]}")
         if "task" in metafunc.fixturenames:
             metafunc.parametrize("task", list(cls.cases))
@@ -187,7 +199,9 @@ class AssignmentChecks:
 
     @pytest.mark.parametrize("seed", OTHER_SEEDS)
     def test_other_releases(self, seed, tmp_path, executor):
-        """With other constants and hidden data all the solutions together get all points, and so do other right answers."""
+        """With other constants and hidden data all the solutions together get all points,
+        and so do other right answers.
+        """
         release = self.release(seed)
         solutions = {cell.task: cell.source for cell in release.tasks if cell.role == "task"}
         automatic = sum(cell.points for cell in release.tasks if cell.role == "task")
@@ -203,12 +217,17 @@ class AssignmentChecks:
         assert constants != next(cell.released for cell in self.release().cells if cell.role == "variation")
 
     def test_assignment_is_complete(self):
-        """Every task but the last is the machine's, the introduction counts right, and nothing secret is in the student's version."""
+        """Every task but the last is the machine's, the introduction counts right,
+        and nothing secret is in the student's version.
+        """
         release = self.release()
         assert [cell.task for cell in release.tasks] == [*self.cases, len(self.cases) + 1]
         assert [cell.role for cell in release.tasks] == ["task"] * len(self.cases) + ["written"]
         points = sum(cell.points for cell in release.tasks)
-        first = f"{NUMBERS[len(release.tasks)].capitalize()} tasks, {points} points. {NUMBERS[len(self.cases)].capitalize()} ask for a short"
+        first = (
+            f"{NUMBERS[len(release.tasks)].capitalize()} tasks, {points} points. "
+            f"{NUMBERS[len(self.cases)].capitalize()} ask for a short"
+        )
         assert first in release.cells[0].source.replace("\n", " ")
         text = json.dumps(release.student_notebook(), ensure_ascii=False)
         rubric = [line.strip() for line in release.tasks[-1].rubric.splitlines() if len(line.strip()) > 25]
@@ -218,13 +237,16 @@ class AssignmentChecks:
         assert text.count("raise NotImplementedError(") == len(self.cases) + 1          # once more in the instructions
 
     def test_hidden_tests_meet_every_edge(self, task):
-        """Zeros inside, short, tiny, huge, another type: each is tested by a call of the student's function, or left out with a reason."""
+        """Zeros inside, short, tiny, huge, another type: each is tested by a call of the student's function,
+        or left out with a reason.
+        """
         release, names = self.release(), {WITNESS: Witness()}
         for cell in release.cells:
             if cell.role in ("given", "variation", "task") and cell.kind == "code":
                 exec(compile(cell.source, cell.key, "exec"), names)
             if (cell.role, cell.task) == ("task", task):
-                asked_for = dict(re.findall(r"^def (\w+)\((.*?)\)", cell.source, re.MULTILINE | re.DOTALL))  # name: parameters
+                # name: parameters
+                asked_for = dict(re.findall(r"^def (\w+)\((.*?)\)", cell.source, re.MULTILINE | re.DOTALL))
             if (cell.role, cell.task) == ("check", task):
                 break
 
@@ -243,20 +265,30 @@ class AssignmentChecks:
         left_out = {edge for edge, reason in said if reason}
         assert tested | left_out == set(edges.EDGES), f"not met: {set(edges.EDGES) - tested - left_out}"
         assert not tested & left_out
-        assert len(tested) >= 2 or not any(asked_for.values()), "most edges are left out of a function that is given data"
+        assert len(tested) >= 2 or not any(asked_for.values()), (
+            "most edges are left out of a function that is given data"
+        )
 
     def test_the_chapters_own_functions_do_not_count(self, tmp_path, executor):
         """An answer that would be right, but takes its work from the chapter's module, gets no points and is named."""
         release, (task, source) = self.release(), self.taken
-        result = grade_notebook(release, write_submission(tmp_path / "taken.ipynb", release, {task: source}), executor=executor)
+        result = grade_notebook(
+            release, write_submission(tmp_path / "taken.ipynb", release, {task: source}), executor=executor
+        )
         assert points_of(result, task) == 0
         assert any(f"course_lib.{release.chapter_module}" in sentence for sentence in result.tampering)
 
     def test_experiments_after_the_last_check_are_not_run(self, tmp_path, executor):
-        """A student's cells for the open task may take minutes and read songs: grading leaves them alone, and accuses nobody."""
+        """A student's cells for the open task may take minutes and read songs: grading leaves them alone,
+        and accuses nobody.
+        """
         release = self.release()
-        path = write_submission(tmp_path / "experiment.ipynb", release, {1: next(iter(self.cases[1]["right"].values()))},
-                                further="open('scores.csv', 'w').write('no grading here')\nwhile True: pass")
+        path = write_submission(
+            tmp_path / "experiment.ipynb",
+            release,
+            {1: next(iter(self.cases[1]["right"].values()))},
+            further="open('scores.csv', 'w').write('no grading here')\nwhile True: pass",
+        )
         result = grade_notebook(release, path, executor=executor)
         assert result.points == release.tasks[0].points
         assert (result.tampering, result.notes, result.repairs) == ([], [], [])

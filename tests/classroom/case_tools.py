@@ -14,7 +14,9 @@ def changed(source: str, *changes: tuple[str, str]) -> str:
 
 
 def as_cells(*tasks: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[int, dict[str, dict[str, str]]]:
-    """CASES from the right and the wrong answers, by name, of task 1, 2, …: each as it stands below its cell's first line."""
+    """CASES from the right and the wrong answers, by name, of task 1, 2, …:
+    each as it stands below its cell's first line.
+    """
     return {number: {kind: {name: f"{dedent(source).strip()}\n" for name, source in answers.items()}
                      for kind, answers in zip(("right", "wrong"), task)}
             for number, task in enumerate(tasks, start=1)}

@@ -1,9 +1,9 @@
 """The table in the rubric of an assignment's open task is what the assignment's own experiment cell gives.
 
-Measured in full it takes minutes for all assignments, so what each song gave is kept as data/results/NN_topic/rubric.csv: a
-test compares the rubric with the mean over the songs, and measures the first of them again. Where there is no such file all
-songs are measured; after a change of the experiment or of the band write it anew with
-`COURSE_STORE_RESULTS=1 pytest tests/classroom/NN_topic/test_rubric_NN.py`.
+Measured in full it takes minutes for all assignments, so what each song gave is kept as
+data/results/NN_topic/rubric.csv: a test compares the rubric with the mean over the songs, and measures the first of
+them again. Where there is no such file all songs are measured; after a change of the experiment or of the band write it
+anew with `COURSE_STORE_RESULTS=1 pytest tests/classroom/NN_topic/test_rubric_NN.py`.
 """
 
 import os
@@ -23,8 +23,8 @@ Table = dict[str, list[float]]
 class RubricChecks:
     """The checks of one rubric: a subclass in the assignment's folder, named Test..., says how a song is measured.
 
-    songs: the songs, or pairs of them, that the rubric's means are over. rounding: dB, how far the rubric's decimals may
-    be from the mean.
+    songs: the songs, or pairs of them, that the rubric's means are over. rounding: dB, how far the rubric's decimals
+    may be from the mean.
     """
 
     songs: tuple = ()
@@ -81,18 +81,34 @@ class RubricChecks:
     def means(cls) -> Table:
         """The means over the songs of what is stored."""
         tables = list(cls.by_song().values())
-        return {row: [sum(values) / len(tables) for values in zip(*(table[row] for table in tables))] for row in tables[0]}
+        return {
+            row: [sum(values) / len(tables) for values in zip(*(table[row] for table in tables))] for row in tables[0]
+        }
 
     def test_the_rubrics_table_is_what_was_measured(self):
         columns, shown = self.shown()
-        if STORE or not Results(self.topic()).path("rubric").is_file():                      # then all songs are measured
+        if STORE or not Results(self.topic()).path("rubric").is_file():  # then all songs are measured
             names = self.experiment()
-            Results(self.topic()).write("rubric", [
-                {"song": _name(song), "row": row, **{column: round(value, DIGITS) for column, value in zip(columns, values)}}
-                for song in self.songs for row, values in self.measure(names, song, columns, list(shown)).items()])
-            Results(self.topic()).write_card("rubric", {
-                "what": "SDR in dB, the table in the rubric of the assignment's open task, for each song (or pair) of the band's test set",
-                "command": f"COURSE_STORE_RESULTS=1 pytest tests/classroom/{self.topic()}"})
+            Results(self.topic()).write(
+                "rubric",
+                [
+                    {
+                        "song": _name(song),
+                        "row": row,
+                        **{column: round(value, DIGITS) for column, value in zip(columns, values)},
+                    }
+                    for song in self.songs
+                    for row, values in self.measure(names, song, columns, list(shown)).items()
+                ],
+            )
+            Results(self.topic()).write_card(
+                "rubric",
+                {
+                    "what": "SDR in dB, the table in the rubric of the assignment's open task, for each song (or "
+                    "pair) of the band's test set",
+                    "command": f"COURSE_STORE_RESULTS=1 pytest tests/classroom/{self.topic()}",
+                },
+            )
         assert list(self.by_song()) == [_name(song) for song in self.songs]
         means = self.means()
         differences = [(row, column, told, value) for row, values in means.items()
@@ -101,7 +117,10 @@ class RubricChecks:
 
     def test_the_first_song_measured_again_gives_the_same(self):
         columns, shown = self.shown()
-        again, before = self.measure(self.experiment(), self.songs[0], columns, list(shown)), self.by_song()[_name(self.songs[0])]
+        again, before = (
+            self.measure(self.experiment(), self.songs[0], columns, list(shown)),
+            self.by_song()[_name(self.songs[0])],
+        )
         differences = [(row, column, value, was) for row, values in again.items()
                        for column, value, was in zip(columns, values, before[row]) if abs(value - was) > MEASURED_AGAIN]
         assert list(again) == list(before) and differences == [], differences

@@ -42,9 +42,15 @@ def cell(notebook, grade_id):
 def saved_by_colab(notebook):
     """As Colab saves: other metadata, no ids, a format of 4.0, sources in lines, an output."""
     notebook = {**notebook, "nbformat_minor": 0, "metadata": {"colab": {"provenance": []}}}
-    notebook["cells"] = [{"cell_type": c["cell_type"], "source": c["source"].splitlines(keepends=True),
-                          "metadata": {"id": f"x{number}AbC"}, **({"outputs": [], "execution_count": 3} if c["cell_type"] == "code" else {})}
-                         for number, c in enumerate(notebook["cells"])]
+    notebook["cells"] = [
+        {
+            "cell_type": c["cell_type"],
+            "source": c["source"].splitlines(keepends=True),
+            "metadata": {"id": f"x{number}AbC"},
+            **({"outputs": [], "execution_count": 3} if c["cell_type"] == "code" else {}),
+        }
+        for number, c in enumerate(notebook["cells"])
+    ]
     return notebook
 
 
@@ -73,12 +79,16 @@ def reversed_cells(notebook):
 
 def extra_cell(notebook, after, source):
     place = notebook["cells"].index(cell(notebook, after))
-    notebook["cells"].insert(place + 1, {"cell_type": "code", "source": source, "metadata": {}, "id": "mine", "outputs": []})
+    notebook["cells"].insert(
+        place + 1, {"cell_type": "code", "source": source, "metadata": {}, "id": "mine", "outputs": []}
+    )
     return notebook
 
 
 def class_of_students(release) -> dict[str, tuple[object, tuple[int, int], str]]:
-    """Student -> (notebook or the file's text, points of tasks 1 and 2, what the report must say: tampering, repair or note)."""
+    """Student -> (notebook or the file's text, points of tasks 1 and 2, what the report must say: tampering,
+    repair or note).
+    """
     def right():
         return tiny.answered(release)
 
@@ -103,7 +113,11 @@ def class_of_students(release) -> dict[str, tuple[object, tuple[int, int], str]]
         "memory bomb": (first("hoard = []\nwhile True:\n    hoard.append(bytearray(10**8))"), SECOND, ""),
         "30 MB of output": (beside("print('x' * 30_000_000)"), ALL, "printed 30,000,001 characters"),
         "os._exit": (first("import os\nos._exit(0)"), SECOND, "ended the process"),
-        "os._exit in its check": (first("import os\ndef hann_window(n_fft):\n    os._exit(0)"), SECOND, "ended the process"),
+        "os._exit in its check": (
+            first("import os\ndef hann_window(n_fft):\n    os._exit(0)"),
+            SECOND,
+            "ended the process",
+        ),
         "deleted check": (without(right(), "check-1", "check-2"), ALL, "check-1: deleted, restored"),
         "deleted check, wrong": (without(first(wrong), "check-1"), SECOND, "check-1: deleted, restored"),
         "changed check": (tiny.fill_in(first(wrong), check_1="# CHECK 1\npass"), SECOND, "check-1: changed, restored"),
@@ -113,22 +127,46 @@ def class_of_students(release) -> dict[str, tuple[object, tuple[int, int], str]]
         "stripped metadata": (stripped(right()), ALL, "metadata was gone"),
         "moved cells": (reversed_cells(right()), ALL, "cells were moved"),
         "extra cells": (extra_cell(right(), "task-1", "print(hann_window(8))\n1 / 0"), ALL, "not of the release"),
-        "lost first line": (stripped(tiny.fill_in(right(), task_1=tiny.WINDOW.split("\n", 1)[1])), ALL, "first line (the marker) was gone"),
+        "lost first line": (
+            stripped(tiny.fill_in(right(), task_1=tiny.WINDOW.split("\n", 1)[1])),
+            ALL,
+            "first line (the marker) was gone",
+        ),
         "corrupt JSON": (json.dumps(right())[:-200], NOTHING, "not a readable notebook"),
         "empty file": ("", NOTHING, "not a readable notebook"),
         "no notebook": ("[1, 2]", NOTHING, "no list of cells"),
-        "damaged cells": ({**right(), "cells": [None, {"cell_type": 3}, *right()["cells"], {"source": {"a": 1}}]}, ALL, ""),
-        "patched allclose": (first("torch.allclose = lambda *a, **k: True\n" + wrong), SECOND, "replaced torch.allclose"),
+        "damaged cells": (
+            {**right(), "cells": [None, {"cell_type": 3}, *right()["cells"], {"source": {"a": 1}}]},
+            ALL,
+            "",
+        ),
+        "patched allclose": (
+            first("torch.allclose = lambda *a, **k: True\n" + wrong),
+            SECOND,
+            "replaced torch.allclose",
+        ),
         "patched numpy": (beside("np.allclose = lambda *a, **k: True"), ALL, "replaced numpy.allclose"),
-        "imports the answer": (first("from course_lib.spectral import hann_window"), SECOND, "imports course_lib.spectral"),
-        "reads the grader's files": (beside("import course_lib, pathlib\nroot = pathlib.Path(course_lib.__file__).parents[1]\n"
-                                            "print((root / 'chapters/assignments/01_stft_and_masks.ipynb').read_text())"),
-                                     ALL, "which belongs to the grading"),
+        "imports the answer": (
+            first("from course_lib.spectral import hann_window"),
+            SECOND,
+            "imports course_lib.spectral",
+        ),
+        "reads the grader's files": (
+            beside(
+                "import course_lib, pathlib\nroot = pathlib.Path(course_lib.__file__).parents[1]\n"
+                "print((root / 'chapters/assignments/01_stft_and_masks.ipynb').read_text())"
+            ),
+            ALL,
+            "which belongs to the grading",
+        ),
         "half an emoji in the answer": (tiny.fill_in(right(), task_3=tiny.ANSWER + " \ud83d"), ALL, ""),
         "half an emoji in a comment": (beside("# \ud83d\nx = '\ud83d'"), ALL, ""),
         "half an emoji in an exception": (first("raise ValueError(chr(0xD83D))"), SECOND, ""),
-        "an exception named by half an emoji": (extra_cell(right(), "task-1", "raise type(chr(0xD83D), (Exception,), {})(chr(0xDC00))"),
-                                                ALL, "not of the release"),
+        "an exception named by half an emoji": (
+            extra_cell(right(), "task-1", "raise type(chr(0xD83D), (Exception,), {})(chr(0xDC00))"),
+            ALL,
+            "not of the release",
+        ),
         "awaits": (beside("import asyncio\nawait asyncio.sleep(0)"), ALL, ""),
         "writes outside": (beside(f"open({str(OUTSIDE)!r}, 'w').write('here')"), ALL, "outside its directory"),
     }
@@ -162,7 +200,9 @@ def test_every_score_of_the_class_is_right(graded):
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert {student: (int(row["task 1 (of 3)"]), int(row["task 2 (of 2)"])) for student, row in rows.items()} == {
         student: points for student, (_notebook, points, _report) in students.items()}
-    assert all(int(row["points"]) == sum(students[student][1]) and row["task 3 (of 4)"] == "" for student, row in rows.items())
+    assert all(
+        int(row["points"]) == sum(students[student][1]) and row["task 3 (of 4)"] == "" for student, row in rows.items()
+    )
     assert not OUTSIDE.exists()
 
 
@@ -239,7 +279,9 @@ def test_an_assignment_that_was_never_released_needs_a_seed(source, tmp_path, mo
 def test_an_untouched_notebook_needs_no_repair(release):
     notebook = release.student_notebook()
     rebuilt = rebuild(release, notebook["cells"])
-    assert rebuilt.repairs == [] and [c.source for c in rebuilt.cells] == [c["source"] for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert rebuilt.repairs == [] and [c.source for c in rebuilt.cells] == [
+        c["source"] for c in notebook["cells"] if c["cell_type"] == "code"
+    ]
 
 
 def test_an_extra_cell_that_answers_a_task_is_named(release):
@@ -277,35 +319,77 @@ def hand_in(folder: Path, files: dict[bytes, bytes]) -> Path:
 @pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names of any bytes are Linux's")
 def test_names_of_any_bytes_and_length(release, tmp_path):
     """A class of names that no file system, encoding or Markdown expects: each has its row and its own feedback."""
-    names = [b"caf\xe9", b"caf\\xe9", b"x" * 245, "é".encode() * 122, b"ada lovelace", b"ada_lovelace", b"Ada Lovelace", b"CON",
-             b"a\nb", b"=1+1", b"*", b"?", b"-", "👩‍🎓".encode()]
+    names = [
+        b"caf\xe9",
+        b"caf\\xe9",
+        b"x" * 245,
+        "é".encode() * 122,
+        b"ada lovelace",
+        b"ada_lovelace",
+        b"Ada Lovelace",
+        b"CON",
+        b"a\nb",
+        b"=1+1",
+        b"*",
+        b"?",
+        b"-",
+        "👩‍🎓".encode(),
+    ]
     folder = hand_in(tmp_path / "submissions", {name + b".ipynb": right_notebook(release) for name in names})
     results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
     assert len(results) == len(names) and {result.points for result in results.values()} == {5}
     assert {"caf\\xe9", "caf\\xe9.ipynb"} <= set(results)
     files = [path.name for path in (tmp_path / "out" / "feedback").iterdir()]
-    assert len(files) == len({name.casefold() for name in files}) == len(names) and max(map(len, map(os.fsencode, files))) < 200
+    assert (
+        len(files) == len({name.casefold() for name in files}) == len(names)
+        and max(map(len, map(os.fsencode, files))) < 200
+    )
     with (tmp_path / "out" / "scores.csv").open(encoding="utf8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(names)
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
     grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
-    assert again == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}, "nothing is graded twice"
+    assert again == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}, (
+        "nothing is graded twice"
+    )
 
 
 def test_feedback_never_reaches_another_student(release, tmp_path):
     untouched = json.dumps(release.student_notebook()).encode()
-    folder = hand_in(tmp_path / "in", {b"ada/lovelace/x.ipynb": right_notebook(release), b"ada/lovelace/y.ipynb": untouched,
-                                       b"ada_lovelace_x.ipynb": untouched, b"ADA_lovelace_x.ipynb": right_notebook(release)})
+    folder = hand_in(
+        tmp_path / "in",
+        {
+            b"ada/lovelace/x.ipynb": right_notebook(release),
+            b"ada/lovelace/y.ipynb": untouched,
+            b"ada_lovelace_x.ipynb": untouched,
+            b"ADA_lovelace_x.ipynb": right_notebook(release),
+        },
+    )
     results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
     texts = [path.read_text(encoding="utf8") for path in (tmp_path / "out" / "feedback").iterdir()]
-    assert len(texts) == len(results) == 4 and sorted("**5 of 5" in text for text in texts) == [False, False, True, True]
+    assert len(texts) == len(results) == 4 and sorted("**5 of 5" in text for text in texts) == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_whatever_is_handed_in_is_heard_of(release, tmp_path):
     """What is no notebook is named, an .IPYNB is graded, and what computers leave by themselves is passed over."""
-    folder = hand_in(tmp_path / "in", {b"ada.ipynb": right_notebook(release), b"bob.zip": b"PK", b"eve.IPYNB": right_notebook(release),
-                                       b"dan.ipynb.txt": b"{}", b"fay/work.pdf": b"%PDF", b"__MACOSX/._ada.ipynb": b"x",
-                                       b"gil/.ipynb_checkpoints/work.ipynb": b"{}", b".DS_Store": b"x", b"._ada.ipynb": b"x"})
+    folder = hand_in(
+        tmp_path / "in",
+        {
+            b"ada.ipynb": right_notebook(release),
+            b"bob.zip": b"PK",
+            b"eve.IPYNB": right_notebook(release),
+            b"dan.ipynb.txt": b"{}",
+            b"fay/work.pdf": b"%PDF",
+            b"__MACOSX/._ada.ipynb": b"x",
+            b"gil/.ipynb_checkpoints/work.ipynb": b"{}",
+            b".DS_Store": b"x",
+            b"._ada.ipynb": b"x",
+        },
+    )
     (folder / "ida").mkdir()
     (folder / "jim.ipynb").symlink_to(tmp_path / "nowhere")
     results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
@@ -316,7 +400,9 @@ def test_whatever_is_handed_in_is_heard_of(release, tmp_path):
 
 
 def test_what_cannot_be_read_or_stored_stays_with_its_student(release, tmp_path, monkeypatch):
-    folder = hand_in(tmp_path / "in", {f"{name}.ipynb".encode(): right_notebook(release) for name in ("ada", "bob", "eve", "dan")})
+    folder = hand_in(
+        tmp_path / "in", {f"{name}.ipynb".encode(): right_notebook(release) for name in ("ada", "bob", "eve", "dan")}
+    )
     read, replace = Path.read_bytes, os.replace
 
     def read_bytes(path):
@@ -334,7 +420,11 @@ def test_what_cannot_be_read_or_stored_stays_with_its_student(release, tmp_path,
     results = grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
     assert {student: result.points for student, result in results.items()} == {"ada": 5, "bob": 0, "dan": 5, "eve": 5}
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf8")
-    for sentence in ("could not be graded (PermissionError", "the result could not be stored", "feedback could not be written"):
+    for sentence in (
+        "could not be graded (PermissionError",
+        "the result could not be stored",
+        "feedback could not be written",
+    ):
         assert sentence in report
     with (tmp_path / "out" / "scores.csv").open(encoding="utf8", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
@@ -359,19 +449,32 @@ PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
 
 
 def test_written_answers_carry_the_outputs_they_refer_to(release, tmp_path):
-    """Text, tables as text, and pictures of the cells around the answer; nothing of cells that belong to other tasks."""
+    """Text, tables as text, and pictures of the cells around the answer;
+    nothing of cells that belong to other tasks.
+    """
     notebook = extra_cell(tiny.answered(release), "check-2", "print(measure())  # ```")
     mine = next(c for c in notebook["cells"] if c["id"] == "mine")
-    mine["outputs"] = [{"output_type": "stream", "text": ["SDR 7.25\n", "\x1b[31mand more\x1b[0m"]},
-                       {"output_type": "display_data", "data": {"image/png": PICTURE, "text/plain": "<Figure>"}},
-                       {"output_type": "execute_result", "data": {"text/html": "<b>no</b>", "text/plain": ["a  b\n", "1  2"]}},
-                       {"output_type": "display_data", "data": {"image/png": "!!", "image/svg+xml": "<svg/>"}}, "damaged", {"data": 3}]
+    mine["outputs"] = [
+        {"output_type": "stream", "text": ["SDR 7.25\n", "\x1b[31mand more\x1b[0m"]},
+        {"output_type": "display_data", "data": {"image/png": PICTURE, "text/plain": "<Figure>"}},
+        {"output_type": "execute_result", "data": {"text/html": "<b>no</b>", "text/plain": ["a  b\n", "1  2"]}},
+        {"output_type": "display_data", "data": {"image/png": "!!", "image/svg+xml": "<svg/>"}},
+        "damaged",
+        {"data": 3},
+    ]
     cell(notebook, "check-1")["outputs"] = [{"output_type": "stream", "text": "of another task"}]
-    folder = hand_in(tmp_path / "in", {b"ada b.ipynb": json.dumps(notebook).encode(), b"bob.ipynb": right_notebook(release)})
+    folder = hand_in(
+        tmp_path / "in", {b"ada b.ipynb": json.dumps(notebook).encode(), b"bob.ipynb": right_notebook(release)}
+    )
     for _again in range(2):                                                    # graded, then from the stored result
         grade_class(release, folder, tmp_path / "out", Limits(cell_seconds=5))
         text = (tmp_path / "out" / "written_answers.md").read_text(encoding="utf8")
-        for part in ("SDR 7.25\nand more", "a  b\n1  2", "````python\nprint(measure())  # ```\n````", "![cell 9](written/ada%20b-1.png)"):
+        for part in (
+            "SDR 7.25\nand more",
+            "a  b\n1  2",
+            "````python\nprint(measure())  # ```\n````",
+            "![cell 9](written/ada%20b-1.png)",
+        ):
             assert part in text, part
         assert "of another task" not in text and "<b>" not in text and "<svg" not in text and text.count("Cell ") == 1
         assert (tmp_path / "out" / "written" / "ada b-1.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,6 @@
-"""What student code can and cannot do to its grader: each way of cheating, breaking and overrunning, one submission each."""
+"""What student code can and cannot do to its grader: each way of cheating, breaking and overrunning,
+one submission each.
+"""
 
 import json
 import os
@@ -101,8 +103,13 @@ def test_replacing_during_a_check_costs_the_task(grade, cheat):
 
 def test_names_of_the_release_cannot_be_shadowed(grade):
     shadow = "class torch:\n    allclose = staticmethod(lambda *a, **k: True)\nn_fft = 0\nchannels = 'x'"
-    assert points(grade(task_1=tiny.WINDOW.replace("torch.", "_torch.").replace("    n =", "    import torch as _torch\n    n =")
-                        + "\n" + shadow))[:1] == [3]
+    assert points(
+        grade(
+            task_1=tiny.WINDOW.replace("torch.", "_torch.").replace("    n =", "    import torch as _torch\n    n =")
+            + "\n"
+            + shadow
+        )
+    )[:1] == [3]
     assert points(grade(task_1=HEAD + WRONG + "real = torch\n" + shadow + "\ntorch = real"))[:1] == [0]
 
 
@@ -136,12 +143,15 @@ IMPORTS = {
     "from": "from course_lib.spectral import hann_window",
     "module": "import course_lib.spectral as s\nhann_window = s.hann_window",
     "importlib": "import importlib\nhann_window = importlib.import_module('course_lib.spectral').hann_window",
-    "when called": "def hann_window(n):\n    from course_lib.spectral import hann_window as answer\n    return answer(n)",
+    "when called": "def hann_window(n):\n    from course_lib.spectral import hann_window as answer\n"
+    "    return answer(n)",
     "attribute": "import course_lib\nhann_window = course_lib.spectral.hann_window",
     "sys.modules": "import sys\nhann_window = sys.modules['course_lib.spectral'].hann_window",
     "without the finder": "import sys\nsys.meta_path.pop(0)\nfrom course_lib.spectral import hann_window",
-    "the source": ("import course_lib\ntext = open(course_lib.__path__[0] + '/spectral.py').read()\n"
-                   "exec(text, made := {})\nhann_window = made['hann_window']"),
+    "the source": (
+        "import course_lib\ntext = open(course_lib.__path__[0] + '/spectral.py').read()\n"
+        "exec(text, made := {})\nhann_window = made['hann_window']"
+    ),
     "the grader's": "from course_lib.classroom import truth\nhann_window = truth.chapter('spectral').hann_window",
 }
 
@@ -158,7 +168,8 @@ ENDS = {
     "sys.exit": "import sys\nsys.exit(0)",
     "kill": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     "infinite loop": "while True:\n    pass",
-    "loop that catches all": "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass",
+    "loop that catches all": "while True:\n    try:\n        while True:\n            pass\n"
+    "    except BaseException:\n        pass",
     "infinite recursion": "def f(x):\n    return f(x)\nf(1)",
     "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\ndef f(x):\n    return repr(x) + f([x])\nf(1)",
     "memory": "hoard = []\nwhile True:\n    hoard.append(bytearray(10**8))",
@@ -168,8 +179,10 @@ ENDS = {
     "syntax error": "def hann_window(n_fft:\n    return",
     "import error": "import a_package_that_does_not_exist",
     "closed files": "import os\nos.closerange(0, 200)",
-    "junk into all files": ("import os\nfor number in range(3, 30):\n    try:\n        os.write(number, b'{\"finished\": true}\\n')\n"
-                            "    except OSError:\n        pass"),
+    "junk into all files": (
+        "import os\nfor number in range(3, 30):\n    try:\n        os.write(number, b'{\"finished\": true}\\n')\n"
+        "    except OSError:\n        pass"
+    ),
 }
 
 
@@ -236,12 +249,16 @@ def test_the_scratch_directory_can_be_written_and_is_gone_afterwards(grade):
 
 
 # The arguments of `subprocess`'s own C function, which raises no audit event: a child in a session of its own.
-FORK_EXEC = ("[b'/bin/sleep', b'29'], [b'/bin/sleep'], True, (w,), None, None, -1, -1, -1, -1, -1, -1, r, w, False, True, -1, "
-             "None, None, None, -1, None" + (", True" if sys.version_info < (3, 14) else ""))
+FORK_EXEC = (
+    "[b'/bin/sleep', b'29'], [b'/bin/sleep'], True, (w,), None, None, -1, -1, -1, -1, -1, -1, r, w, False, True, -1, "
+    "None, None, None, -1, None" + (", True" if sys.version_info < (3, 14) else "")
+)
 FORBIDDEN = {
     "other submissions": "import glob\nopen({submission!r}).read()",
-    "the assignments": ("import course_lib, pathlib\nlist((pathlib.Path(course_lib.__path__[0]).parent / 'chapters' / 'assignments')"
-                        ".iterdir())"),
+    "the assignments": (
+        "import course_lib, pathlib\nlist((pathlib.Path(course_lib.__path__[0]).parent / 'chapters' / 'assignments')"
+        ".iterdir())"
+    ),
     "network": "import socket\nsocket.create_connection(('192.0.2.1', 80), 0.2)",
     "a name server": "import socket\nsocket.getaddrinfo('example.org', 80)",
     "a process": "import subprocess\nsubprocess.run(['true'])",
@@ -249,7 +266,8 @@ FORBIDDEN = {
     "a fork": "import os\nos.fork()",
     "the grader's process": "import os\nos.kill(os.getppid(), 9)",
     "the system's libraries": "import ctypes\nctypes.CDLL(None).getpid()",
-    "a process past the audit hook": f"import os, _posixsubprocess\nr, w = os.pipe()\n_posixsubprocess.fork_exec({FORK_EXEC})",
+    "a process past the audit hook": f"import os, _posixsubprocess\nr, w = os.pipe()\n"
+    f"_posixsubprocess.fork_exec({FORK_EXEC})",
 }
 
 
@@ -286,9 +304,11 @@ def test_no_process_outlives_grading(release, tmp_path, fork):
 @needs_linux
 def test_what_a_child_leaves_behind_is_ended(monkeypatch):
     """Where the kernel has no seccomp: the serving process adopts whatever left its group, and ends it."""
-    code = ("import os, subprocess\nfrom course_lib.classroom import confinement\nassert confinement.adopt_orphans()\n"
-            "child = os.fork()\nif not child:\n    subprocess.Popen(['/bin/sleep', '31'], start_new_session=True)\n"
-            "    os._exit(0)\nos.waitpid(child, 0)\nassert confinement.end_children() and not confinement.end_children()")
+    code = (
+        "import os, subprocess\nfrom course_lib.classroom import confinement\nassert confinement.adopt_orphans()\n"
+        "child = os.fork()\nif not child:\n    subprocess.Popen(['/bin/sleep', '31'], start_new_session=True)\n"
+        "    os._exit(0)\nos.waitpid(child, 0)\nassert confinement.end_children() and not confinement.end_children()"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert running("/bin/sleep 31") == []
 
@@ -298,18 +318,23 @@ HONEST = {
     "float64 as default": "torch.set_default_dtype(torch.float64)",
     "a default device": 'torch.set_default_device("cpu")\nzeros = torch.zeros(3)',
     "a default device for a while": 'with torch.device("cpu"):\n    zeros = torch.zeros(3)',
-    "a pool of threads": ("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\n"
-                          "assert list(pool.map(abs, [-1, 2])) == [1, 2]"),
+    "a pool of threads": (
+        "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\n"
+        "assert list(pool.map(abs, [-1, 2])) == [1, 2]"
+    ),
     "a thread that ends": "import threading\nt = threading.Thread(target=lambda: None)\nt.start()\nt.join()",
     "older NumPy's names": "np.float, np.int = float, int",
-    "warnings and numbers": "import warnings\nwarnings.filterwarnings('error')\nnp.seterr(all='raise')\ntorch.set_flush_denormal(True)",
+    "warnings and numbers": "import warnings\nwarnings.filterwarnings('error')\nnp.seterr(all='raise')\n"
+    "torch.set_flush_denormal(True)",
     "checks of torch's own": "torch.autograd.set_detect_anomaly(True)\ntorch.use_deterministic_algorithms(True)",
-    "an event loop of its own": "import asyncio\ndef job():\n    async def wait():\n        await asyncio.sleep(0)\n    "
-                                "loop = asyncio.new_event_loop()\n    loop.run_until_complete(wait())\n    loop.close()\nimport threading\n"
-                                "t = threading.Thread(target=job)\nt.start()\nt.join()",
+    "an event loop of its own": "import asyncio\ndef job():\n    async def wait():\n        await asyncio.sleep(0)\n"
+    "    "
+    "loop = asyncio.new_event_loop()\n    loop.run_until_complete(wait())\n    loop.close()\nimport threading\n"
+    "t = threading.Thread(target=job)\nt.start()\nt.join()",
     "a figure": "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('figure.png')\nplt.close()",
     "librosa": "import librosa\nlibrosa.stft(np.zeros(4000, dtype=np.float32))",
-    "paths and variables": "import os, sys\nsys.path.append('..')\nos.environ['MODE'] = '1'\nos.makedirs('out', exist_ok=True)",
+    "paths and variables": "import os, sys\nsys.path.append('..')\nos.environ['MODE'] = '1'\n"
+    "os.makedirs('out', exist_ok=True)",
 }
 
 
@@ -326,24 +351,31 @@ def test_honest_code_is_not_called_tampering(grade, code):
 
 
 def test_a_thread_of_the_students_own_is_named(grade):
-    code = "\nimport threading, time\ndef wait():\n    time.sleep(20)\nthreading.Thread(target=wait, daemon=True).start()"
+    code = (
+        "\nimport threading, time\ndef wait():\n    time.sleep(20)\nthreading.Thread(target=wait, daemon=True).start()"
+    )
     assert grade(task_2=tiny.LEVEL + code).tampering == ["left threads of its own running"]
 
 
 WAITING = {
     "await": "import asyncio\nawait asyncio.sleep(0)",
-    "async with and for": ("import asyncio, contextlib\n@contextlib.asynccontextmanager\nasync def room():\n    yield 1\n"
-                           "async def numbers():\n    for n in range(3):\n        yield n\n"
-                           "async with room() as one:\n    async for n in numbers():\n        pass\n"
-                           "assert [n async for n in numbers()] == [0, 1, 2]"),
-    "a task that a later cell waits for": "import asyncio\nasync def f():\n    return 5\ntask = asyncio.create_task(f())",
+    "async with and for": (
+        "import asyncio, contextlib\n@contextlib.asynccontextmanager\nasync def room():\n    yield 1\n"
+        "async def numbers():\n    for n in range(3):\n        yield n\n"
+        "async with room() as one:\n    async for n in numbers():\n        pass\n"
+        "assert [n async for n in numbers()] == [0, 1, 2]"
+    ),
+    "a task that a later cell waits for": "import asyncio\nasync def f():\n    return 5\n"
+    "task = asyncio.create_task(f())",
     "gather": "import asyncio\nassert await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2)) == [1, 2]",
 }
 
 
 @pytest.mark.parametrize("code", WAITING.values(), ids=WAITING)
 def test_await_at_the_top_of_a_cell(grade, code):
-    result = grade(task_1=tiny.WINDOW + "\n" + code, task_2=tiny.LEVEL + ("\nassert await task == 5" if "task =" in code else ""))
+    result = grade(
+        task_1=tiny.WINDOW + "\n" + code, task_2=tiny.LEVEL + ("\nassert await task == 5" if "task =" in code else "")
+    )
     assert points(result) == [3, 2, None] and result.tampering == []
     assert [task.message for task in result.tasks[:2]] == ["all checks passed"] * 2
 
@@ -357,19 +389,35 @@ def test_feedback_shows_the_case_in_which_a_hidden_check_failed(grade):
     """Sizes, expected, found: of a wrong value, a wrong shape and an error; nothing of the hidden code."""
     head = "# TASK 2 (2 points): the level\ndef rms(x):\n"
     message = grade(task_2=head + "    return (x ** 2).mean(-1)").tasks[1].message
-    assert "rms(float32 (3, 50) from -" in message and ": expected float32 [" in message and ", found float32 [" in message
+    assert (
+        "rms(float32 (3, 50) from -" in message and ": expected float32 [" in message and ", found float32 [" in message
+    )
     message = grade(task_2=head + "    return (x ** 2).mean(-1).sqrt() if x.shape[-1] != 50 else x").tasks[1].message
     assert ": expected float32 [" in message and "found float32 (3, 50)" in message
-    message = grade(task_2=head + "    return (x ** 2).mean(-1).sqrt() if x.shape[-1] != 50 else 1 / 0").tasks[1].message
+    message = (
+        grade(task_2=head + "    return (x ** 2).mean(-1).sqrt() if x.shape[-1] != 50 else 1 / 0").tasks[1].message
+    )
     assert "ZeroDivisionError" in message and "The case: rms(float32 (3, 50) from" in message
-    message = grade(task_1=HEAD + "def hann_window(n):\n    return torch.hann_window(n) if n < 21 else torch.ones(n)").tasks[0].message
-    assert "another size than the shown one. The case: hann_window(" in message and "; most at [0]: expected 0, found 1" in message
+    message = (
+        grade(task_1=HEAD + "def hann_window(n):\n    return torch.hann_window(n) if n < 21 else torch.ones(n)")
+        .tasks[0]
+        .message
+    )
+    assert (
+        "another size than the shown one. The case: hann_window(" in message
+        and "; most at [0]: expected 0, found 1" in message
+    )
 
 
 def test_a_result_that_cannot_be_described_does_no_harm(grade):
-    answer = ("# TASK 2 (2 points): the level\nclass Odd:\n    def __repr__(self):\n        raise ValueError\n    shape = (5,)\n"
-              "def rms(x):\n    return Odd()")
-    result = grade(task_2=answer.replace("return Odd()", "return Odd() if x.shape[-1] == 50 else (x ** 2).mean(-1).sqrt()"))
+    answer = (
+        "# TASK 2 (2 points): the level\nclass Odd:\n    def __repr__(self):\n        raise ValueError\n"
+        "    shape = (5,)\n"
+        "def rms(x):\n    return Odd()"
+    )
+    result = grade(
+        task_2=answer.replace("return Odd()", "return Odd() if x.shape[-1] == 50 else (x ** 2).mean(-1).sqrt()")
+    )
     assert points(result) == [3, 0, None] and "found a value of type Odd" in result.tasks[1].message
 
 
@@ -377,7 +425,9 @@ def test_environment_holds_no_secrets(release, tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "secret")
     code = "import os\nassert not any('TOKEN' in name for name in os.environ)"
     path = tmp_path / "submission.ipynb"
-    path.write_text(json.dumps(tiny.fill_in(tiny.answered(release), task_1=HEAD + code + "\n" + tiny.WINDOW)), encoding="utf8")
+    path.write_text(
+        json.dumps(tiny.fill_in(tiny.answered(release), task_1=HEAD + code + "\n" + tiny.WINDOW)), encoding="utf8"
+    )
     with Executor() as executor:  # a new one: it inherits the variable
         assert grade_notebook(release, path, LIMITS, executor=executor).tasks[0].message == "all checks passed"
 
@@ -388,7 +438,9 @@ def test_look_at_what_only_the_text_shows(grade):
 
 
 def test_magics_do_not_stop_a_cell(grade):
-    assert points(grade(task_1=tiny.WINDOW + "\n%matplotlib inline\n!ls\n%time level = hann_window(8)\nassert len(level) == 8")) == [3, 2, None]
+    assert points(
+        grade(task_1=tiny.WINDOW + "\n%matplotlib inline\n!ls\n%time level = hann_window(8)\nassert len(level) == 8")
+    ) == [3, 2, None]
 
 
 def test_checks_are_repeatable_whatever_was_set_before(grade):
@@ -397,10 +449,14 @@ def test_checks_are_repeatable_whatever_was_set_before(grade):
 
 
 def test_messages_do_not_show_hidden_tests(grade):
-    result = grade(task_2="# TASK 2 (2 points): the level\ndef rms(x):\n    x *= 2\n    return (x ** 2).mean(-1).sqrt() / 2")
+    result = grade(
+        task_2="# TASK 2 (2 points): the level\ndef rms(x):\n    x *= 2\n    return (x ** 2).mean(-1).sqrt() / 2"
+    )
     assert points(result) == [3, 0, None]
     assert result.tasks[1].message.startswith("a hidden check failed")
-    assert not any(secret in json.dumps(result.as_json()) for secret in ("truth", "hidden_variation", "mean(-1) ** 0.5"))
+    assert not any(
+        secret in json.dumps(result.as_json()) for secret in ("truth", "hidden_variation", "mean(-1) ** 0.5")
+    )
 
 
 def test_only_the_wanted_tasks_are_checked(release, tmp_path):
@@ -415,7 +471,9 @@ def test_only_the_wanted_tasks_are_checked(release, tmp_path):
                          ids=["right", "os._exit", "loop that catches all"])
 def test_fresh_processes_give_the_same_points(release, tmp_path, code, expected):
     path = tmp_path / "submission.ipynb"
-    path.write_text(json.dumps(tiny.fill_in(tiny.answered(release), task_1=HEAD + code if code else tiny.WINDOW)), encoding="utf8")
+    path.write_text(
+        json.dumps(tiny.fill_in(tiny.answered(release), task_1=HEAD + code if code else tiny.WINDOW)), encoding="utf8"
+    )
     with Executor(fork=False) as executor:
         assert points(grade_notebook(release, path, LIMITS, executor=executor)) == expected
 

@@ -46,7 +46,10 @@ def test_killed_halfway_it_goes_on(tmp_path):
     with (grades / "scores.csv").open(encoding="utf8", newline="") as file:
         rows = list(csv.DictReader(file))
     points = sum(cell.points for cell in release.tasks if cell.role == "task" and cell.key in solutions)
-    assert len(rows) == STUDENTS and len({json.dumps({k: v for k, v in row.items() if k != "student"}) for row in rows}) == 1
+    assert (
+        len(rows) == STUDENTS
+        and len({json.dumps({k: v for k, v in row.items() if k != "student"}) for row in rows}) == 1
+    )
     assert points > 0 and str(points) in rows[0].values()
 
 
@@ -59,8 +62,17 @@ def test_killed_graders_take_their_submissions_with_them(tmp_path):
         if cell["id"] == "task-1":
             cell["source"] = cell["source"].split("\n", 1)[0] + ENDLESS
     (tmp_path / "endless.ipynb").write_text(json.dumps(notebook), encoding="utf8")
-    command = [*COMMAND, str(tmp_path), "-o", str(tmp_path / "grades"), "--seed", "interrupted", "--cell-seconds", "300"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}                     # by it the processes of this test are known
+    command = [
+        *COMMAND,
+        str(tmp_path),
+        "-o",
+        str(tmp_path / "grades"),
+        "--seed",
+        "interrupted",
+        "--cell-seconds",
+        "300",
+    ]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # by it the processes of this test are known
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
     def of_this_test() -> set[int]:

@@ -28,17 +28,35 @@ def sources(release):
 
 def test_students_get_no_solutions_no_hidden_tests_no_seed(source):
     text = sources(load_release(source, "a secret seed"))
-    for secret in ("SOLUTION", "HIDDEN", "RUBRIC", "SECRET_OF_CHECK_1", "torch.cos", "sqrt", "2 points for", "seed", "Variation"):
+    for secret in (
+        "SOLUTION",
+        "HIDDEN",
+        "RUBRIC",
+        "SECRET_OF_CHECK_1",
+        "torch.cos",
+        "sqrt",
+        "2 points for",
+        "seed",
+        "Variation",
+    ):
         assert secret not in text, secret
     assert 'raise NotImplementedError("task 1")' in text and '    raise NotImplementedError("task 2")' in text
-    for marker in ("# TASK 1 (3 points): the window", "# CHECK 2", "# VARIATION", "<!-- TASK 3 (4 points): windows -->"):
+    for marker in (
+        "# TASK 1 (3 points): the window",
+        "# CHECK 2",
+        "# VARIATION",
+        "<!-- TASK 3 (4 points): windows -->",
+    ):
         assert marker in text
 
 
 def test_constants_follow_the_seed(source):
     texts = {seed: sources(load_release(source, seed)) for seed in SEEDS}
     assert len(set(texts.values())) > 1 and texts[SEEDS[0]] == sources(load_release(source, SEEDS[0]))
-    assert all(re.search(r"^n_fft = \d+  # samples of a window\nchannels = [2-5]$", text, re.MULTILINE) for text in texts.values())
+    assert all(
+        re.search(r"^n_fft = \d+  # samples of a window\nchannels = [2-5]$", text, re.MULTILINE)
+        for text in texts.values()
+    )
 
 
 def test_notebook_is_valid_and_its_metadata_is_nbgraders(source):
@@ -56,13 +74,20 @@ def test_notebook_is_valid_and_its_metadata_is_nbgraders(source):
         assert re.fullmatch(r"[a-zA-Z0-9_\-]+", metadata["grade_id"])
         assert ("points" in metadata) == metadata["grade"]
         assert cell["cell_type"] == "code" or metadata["grade"] == metadata["solution"]
-        roles[metadata["grade_id"]] = (metadata["grade"], metadata["solution"], metadata["locked"], metadata.get("points"))
+        roles[metadata["grade_id"]] = (
+            metadata["grade"],
+            metadata["solution"],
+            metadata["locked"],
+            metadata.get("points"),
+        )
     assert roles["task-1"] == (False, True, False, None) and roles["check-1"] == (True, False, True, 3)
     assert roles["task-3"] == (True, True, False, 4) and roles["variation"] == (False, False, True, None)
 
 
 def test_nbgrader_itself_accepts_the_metadata(source, tmp_path):
-    schema_3 = pytest.importorskip("nbgrader.nbgraderformat.v3", reason="nbgrader is not installed: it would change the pinned JupyterLab")
+    schema_3 = pytest.importorskip(
+        "nbgrader.nbgraderformat.v3", reason="nbgrader is not installed: it would change the pinned JupyterLab"
+    )
     import nbformat
 
     schema_3.MetadataValidatorV3().validate_nb(nbformat.from_dict(load_release(source).student_notebook()))
@@ -75,7 +100,12 @@ BROKEN = {
     "bad number": (6, "# TASK 2", "# TASK 7", r"numbered \[1, 7, 3\]"),
     "check of another task": (7, "# CHECK 2", "# CHECK 1", "each check after its task"),
     "no seed": (2, "seed = 0", "seed = int(0)", "expected one line `seed = 0`"),
-    "not a constant": (2, "channels = variation.integer(\"channels\", 2, 5)", "g = variation.generator('g')", "g is a Generator"),
+    "not a constant": (
+        2,
+        'channels = variation.integer("channels", 2, 5)',
+        "g = variation.generator('g')",
+        "g is a Generator",
+    ),
     "unclosed rubric": (8, "<!-- END RUBRIC -->", "", "BEGIN RUBRIC"),
 }
 
@@ -92,11 +122,17 @@ def test_source_that_breaks_the_rules_is_refused_by_name(tmp_path, name):
 
 def test_command_writes_the_student_version_and_remembers_the_seed(tmp_path, monkeypatch, capsys, source):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("course_lib.classroom.release.find_assignment", lambda word: find_assignment(word, source.parent))
+    monkeypatch.setattr(
+        "course_lib.classroom.release.find_assignment", lambda word: find_assignment(word, source.parent)
+    )
     assert main(["release", "99", "-o", str(tmp_path / "out")]) == 0
     notebook = json.loads((tmp_path / "out" / "99_tiny.ipynb").read_text(encoding="utf8"))
     [entry] = json.loads((tmp_path / "data" / "releases" / "99_tiny.json").read_text(encoding="utf8"))
-    assert entry["seed"] in capsys.readouterr().out and len(entry["seed"]) == 16 and entry["seed"] not in json.dumps(notebook)
+    assert (
+        entry["seed"] in capsys.readouterr().out
+        and len(entry["seed"]) == 16
+        and entry["seed"] not in json.dumps(notebook)
+    )
     assert notebook == load_release(source, entry["seed"]).student_notebook()
     assert main(["release", "98"]) == 2 and "names 0 assignments" in capsys.readouterr().err
 
@@ -109,12 +145,24 @@ def test_variation_is_a_function_of_seed_and_name():
     assert {Variation(seed).choice("a", "xyz") for seed in range(60)} == set("xyz")
     reals = [Variation(seed).real("a", -1.0, 1.0) for seed in range(200)]
     assert min(reals) >= -1 and max(reals) < 1 and abs(sum(reals) / 200) < 0.15
-    assert one.generator("g").initial_seed() == Variation(5).generator("g").initial_seed() != one.generator("h").initial_seed()
+    assert (
+        one.generator("g").initial_seed()
+        == Variation(5).generator("g").initial_seed()
+        != one.generator("h").initial_seed()
+    )
     assert one.integer("a", 0, 10**9) == 537_413_859, "the values must be the same on every machine, for ever"
 
 
-@pytest.mark.parametrize("call", [lambda v: v.integer("a", 3, 2), lambda v: v.choice("a", []), lambda v: v.real("a", 1.0, 1.0),
-                                  lambda v: v.real("a", 0.0, float("inf")), lambda v: Variation(1.5)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v: v.integer("a", 3, 2),
+        lambda v: v.choice("a", []),
+        lambda v: v.real("a", 1.0, 1.0),
+        lambda v: v.real("a", 0.0, float("inf")),
+        lambda v: Variation(1.5),
+    ],
+)
 def test_impossible_variations_are_refused(call):
     with pytest.raises(ValueError):
         call(Variation(0))
@@ -126,7 +174,9 @@ def test_hidden_variation_depends_on_the_release():
     set_hidden_seed("two")
     assert hidden_variation("task 1").integer("a", 0, 10**9) != first
     set_hidden_seed("one")
-    assert hidden_variation("task 1").integer("a", 0, 10**9) == first != hidden_variation("task 2").integer("a", 0, 10**9)
+    assert (
+        hidden_variation("task 1").integer("a", 0, 10**9) == first != hidden_variation("task 2").integer("a", 0, 10**9)
+    )
     set_hidden_seed("source")
 
 
@@ -138,7 +188,12 @@ def test_truth_compares_plain_values_only():
         __eq__ = __ne__ = lambda self, other: True
 
     x = torch.tensor([1.0, 2.0])
-    assert truth.close(x, x.double() + 1e-7) and truth.close(x.numpy(), x) and truth.close(1, 1.0) and truth.close((1, x), [1, x])
+    assert (
+        truth.close(x, x.double() + 1e-7)
+        and truth.close(x.numpy(), x)
+        and truth.close(1, 1.0)
+        and truth.close((1, x), [1, x])
+    )
     assert truth.close(torch.nn.Parameter(x), x) and truth.close(np.float32(2), 2) and truth.equal(x, x.clone())
     for wrong in (x + 0.1, x[:1], x[None], x.to(torch.complex64), None, "12", Agreeable(1), [1, 2], x * float("nan")):
         assert not truth.close(wrong, x)
@@ -148,8 +203,14 @@ def test_truth_compares_plain_values_only():
 
 
 def test_constants_keep_texts_tuples_and_their_comments():
-    cell = "# VARIATION\nfrom course_lib.classroom import Variation\nseed = 0\nv = Variation(seed)\nsizes = (1, 'a')  # two\nrate: int = 5"
-    assert constants_cell(cell, 3, "x") == "# VARIATION: the constants of this assignment\nsizes = (1, 'a')  # two\nrate = 5"
+    cell = (
+        "# VARIATION\nfrom course_lib.classroom import Variation\nseed = 0\nv = Variation(seed)\n"
+        "sizes = (1, 'a')  # two\nrate: int = 5"
+    )
+    assert (
+        constants_cell(cell, 3, "x")
+        == "# VARIATION: the constants of this assignment\nsizes = (1, 'a')  # two\nrate = 5"
+    )
 
 
 def test_the_table_of_assignments_is_written_from_the_notebooks(tmp_path):
@@ -176,7 +237,10 @@ def test_edges_change_what_they_say():
     edges.forget()
     found = {edge: (level, tensors) for edge, level, tensors in edges.mutated(x, X, short=2, tiny=1e-3, huge=1e3,
                                                                              without={"huge": "it would overflow"})}
-    assert list(found) == ["zeros inside", "short", "tiny", "other type"] and edges.noted()[0] == ("huge", "it would overflow")
+    assert list(found) == ["zeros inside", "short", "tiny", "other type"] and edges.noted()[0] == (
+        "huge",
+        "it would overflow",
+    )
     assert found["zeros inside"][1][0].tolist() == [[1, 1, 1, 0, 1, 1, 1, 1, 1]] * 2
     assert [tensor.shape[-1] for tensor in found["short"][1]] == [2, 2] and found["tiny"][0] == 1e-3
     assert [tensor.dtype for tensor in found["other type"][1]] == [torch.float64, torch.complex128]

@@ -53,7 +53,10 @@ Why is a frame faded in and out?
 ]
 WINDOW = CELLS[4][1].replace("    ### BEGIN SOLUTION\n", "").replace("\n    ### END SOLUTION", "")
 LEVEL = CELLS[6][1].replace("    ### BEGIN SOLUTION\n", "").replace("\n    ### END SOLUTION", "")
-ANSWER = "<!-- TASK 3 (4 points): windows -->\nWhy is a frame faded in and out?\n\nBecause a cut makes a jump, and a jump leaks."
+ANSWER = (
+    "<!-- TASK 3 (4 points): windows -->\nWhy is a frame faded in and out?\n\n"
+    "Because a cut makes a jump, and a jump leaks."
+)
 
 
 def write_source(folder: Path, cells: list[tuple[str, str]] = CELLS) -> Path:

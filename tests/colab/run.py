@@ -4,8 +4,8 @@
 
 In a throw-away folder: a virtual environment with the versions of constraints.txt; then, as on Colab, nothing but
 `pip install "git+..."` of this checkout's HEAD; then the chapter, outside the checkout, from a fresh kernel. Fails
-where a version of constraints.txt changed, where anything large was added, or where a cell fails. Takes a few minutes and
-several gigabytes of downloads, so it is no part of `pytest`. Needs uv and git, and Python 3.13, which uv downloads.
+where a version of constraints.txt changed, where anything large was added, or where a cell fails. Takes a few minutes
+and several gigabytes of downloads, so it is no part of `pytest`. Needs uv and git, and Python 3.13, which uv downloads.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""The comparison of losses: alike but for the loss, repeatable, resumable, scored as it says; on tiny songs of noise."""
+"""The comparison of losses: alike but for the loss, repeatable, resumable, scored as it says;
+on tiny songs of noise.
+"""
 
 import json
 import math
@@ -13,9 +15,25 @@ from course_lib.experiments.runner import Work, run_experiment
 from course_lib.results import Results
 from course_lib.spectral import stft
 
-TINY = experiment.Sizes(n_fft=256, hop_length=64, hidden_size=8, nb_layers=1, batch_size=2, seconds=0.4, steps=3,
-                        further_steps=2, feature_seconds=0.3, train_songs=3, valid_songs=2, test_songs=2, song_seconds=1.0,
-                        score_seconds=0.5, metric_seconds=0.4, metric_songs=2, excerpt_seconds=0.2)
+TINY = experiment.Sizes(
+    n_fft=256,
+    hop_length=64,
+    hidden_size=8,
+    nb_layers=1,
+    batch_size=2,
+    seconds=0.4,
+    steps=3,
+    further_steps=2,
+    feature_seconds=0.3,
+    train_songs=3,
+    valid_songs=2,
+    test_songs=2,
+    song_seconds=1.0,
+    score_seconds=0.5,
+    metric_seconds=0.4,
+    metric_songs=2,
+    excerpt_seconds=0.2,
+)
 
 
 def noise_songs(count, seconds=1.0, seed=0):
@@ -34,7 +52,9 @@ def noise_songs(count, seconds=1.0, seed=0):
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """The experiment on two losses, two seeds and noise, its feature network untrained; gives a function that runs it."""
+    """The experiment on two losses, two seeds and noise, its feature network untrained;
+    gives a function that runs it.
+    """
     torch.manual_seed(0)
     network = losses.TaggerFeatures()
     network.mel.fill_(1 / 96)
@@ -43,13 +63,18 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment, "SEEDS", (0, 1))
     monkeypatch.setattr(experiment.losses, "load_tagger", lambda: network.requires_grad_(False).eval())
     threads = torch.get_num_threads()
-    yield lambda only=None, **more: run_experiment(experiment.EXPERIMENT, only, settings=TINY, folder=tmp_path / "results",
-                                                   cache=tmp_path / "cache", **more)
+    yield lambda only=None, **more: run_experiment(
+        experiment.EXPERIMENT, only, settings=TINY, folder=tmp_path / "results", cache=tmp_path / "cache", **more
+    )
     torch.set_num_threads(threads)
 
 
 def test_every_loss_of_the_chapter_takes_part():
-    named = {name for name in losses.__all__ if name.endswith(("_time", "_freq", "_mask"))} | {"psa", "dissimilarity", "mrs"}
+    named = {name for name in losses.__all__ if name.endswith(("_time", "_freq", "_mask"))} | {
+        "psa",
+        "dissimilarity",
+        "mrs",
+    }
     assert set(experiment.KINDS) == named
     slow = {name: kind.paper_rate for name, kind in experiment.KINDS.items() if kind.paper_rate != 1e-3}
     assert slow == {"l2_mask": 1e-4, "l1_time": 1e-5, "l2_time": 1e-5}
@@ -128,9 +153,20 @@ def test_the_experiment_runs_through_and_repeats_nothing(small, tmp_path):
     assert {row["seed"] for row in metrics} == {"0"}
     songs = [row for row in results.rows("songs") if row["loss"] == "l2_mask"]
     for row in (row for row in runs if row["loss"] == "l2_mask"):
-        mine = [float(song[stem]) for song in songs if (song["rate"], song["seed"]) == (row["rate"], row["seed"]) for stem in STEMS]
-        assert len(mine) == 4 * TINY.test_songs and sum(mine) / len(mine) == pytest.approx(float(row["test_sdr"]), abs=2e-3)
-    assert {row["part"] for row in results.rows("parts") if row["loss"] == "adversarial"} >= {"discriminator", "l2", "adversarial"}
+        mine = [
+            float(song[stem])
+            for song in songs
+            if (song["rate"], song["seed"]) == (row["rate"], row["seed"])
+            for stem in STEMS
+        ]
+        assert len(mine) == 4 * TINY.test_songs and sum(mine) / len(mine) == pytest.approx(
+            float(row["test_sdr"]), abs=2e-3
+        )
+    assert {row["part"] for row in results.rows("parts") if row["loss"] == "adversarial"} >= {
+        "discriminator",
+        "l2",
+        "adversarial",
+    }
     kept = {file.stem for file in (tmp_path / "results" / "excerpts").glob("*.ogg")}
     assert kept == {"truth", "mixture", "l2_freq", "l2_mask", *experiment.FURTHER}
     card = json.loads((tmp_path / "results" / "runs.json").read_text())
@@ -155,7 +191,9 @@ def test_a_run_that_is_missing_is_made_again_with_the_same_scores(small, tmp_pat
 def test_an_excerpt_comes_back_as_it_was(tmp_path, monkeypatch):
     sound = 0.3 * torch.sin(torch.arange(6615) / 10).reshape(1, -1)
     experiment.write_excerpt(Results("05_losses", tmp_path), "truth", sound)
-    monkeypatch.setattr(experiment, "shipped_file", lambda relative: tmp_path / relative.removeprefix("results/05_losses/"))
+    monkeypatch.setattr(
+        experiment, "shipped_file", lambda relative: tmp_path / relative.removeprefix("results/05_losses/")
+    )
     back = experiment.read_excerpt("truth")
     assert back.shape == sound.shape and (back - sound).norm() < 0.1 * sound.norm()
 
@@ -204,4 +242,6 @@ def test_all_seeds_run_at_the_rates_within_reach_of_the_best(tmp_path, monkeypat
     results.write("runs", [{"loss": "l2_freq", "rate": rate, "seed": 0, "valid_sdr": valid}
                            for rate, valid in ((low, 3.0), (middle, 3.15), (high, 2.5))])
     work = Work(experiment.EXPERIMENT, TINY, results, tmp_path)
-    assert experiment.within_reach(work) == [experiment.Run("l2_freq", rate, seed) for rate in (low, middle) for seed in (1, 2)]
+    assert experiment.within_reach(work) == [
+        experiment.Run("l2_freq", rate, seed) for rate in (low, middle) for seed in (1, 2)
+    ]

@@ -75,7 +75,10 @@ def test_chance_alone_is_seldom_called_a_trend():
 
 
 def test_differences_in_words():
-    assert difference_in_words([1.0] * 6) == "+1.00 dB [1.00, 1.00], 6 songs" and difference_in_words([-0.5]) == "-0.50 dB, 1 song"
+    assert (
+        difference_in_words([1.0] * 6) == "+1.00 dB [1.00, 1.00], 6 songs"
+        and difference_in_words([-0.5]) == "-0.50 dB, 1 song"
+    )
     assert difference_in_words([]) == difference_in_words([np.nan]) == "not run"
     assert difference_in_words(np.array([[1.0, np.nan], [3.0, 1.0]]), "points", 1) == "+2.0 points, 1 song"
 

@@ -1,4 +1,6 @@
-"""The listening test and the analysis of its ratings. All ratings here are made up BY THE TESTS, from formulas: nobody heard anything."""
+"""The listening test and the analysis of its ratings. All ratings here are made up BY THE TESTS, from formulas:
+nobody heard anything.
+"""
 
 import csv
 import itertools
@@ -38,12 +40,19 @@ def items(count=3):
 
 
 def synthetic_ratings(raters=5, songs=4, spread=5.0, seed=0):
-    """Made-up ratings whose truth is known: the reference about 97, the others falling with their place in CONDITIONS."""
+    """Made-up ratings whose truth is known: the reference about 97,
+    the others falling with their place in CONDITIONS.
+    """
     generator = np.random.default_rng(seed)
     truth = {REFERENCE: 97, "soft mask": 75, "hard mask": 45, "anchor": 20}
-    return [Rating(f"synthetic {r}", f"song {k}", name, float(np.clip(value + spread * generator.standard_normal(), 0, 100)))
-            if name != REFERENCE else Rating(f"synthetic {r}", f"song {k}", name, 97.0)
-            for r, k, (name, value) in itertools.product(range(raters), range(songs), truth.items())]
+    return [
+        Rating(
+            f"synthetic {r}", f"song {k}", name, float(np.clip(value + spread * generator.standard_normal(), 0, 100))
+        )
+        if name != REFERENCE
+        else Rating(f"synthetic {r}", f"song {k}", name, 97.0)
+        for r, k, (name, value) in itertools.product(range(raters), range(songs), truth.items())
+    ]
 
 
 # --- the order ------------------------------------------------------------------------------------------------------
@@ -248,7 +257,9 @@ def test_correlation_equals_scipy_and_finds_what_was_put_in():
     ratings = synthetic_ratings(songs=6)
     generator = np.random.default_rng(1)
     truth = {"soft mask": 12.0, "hard mask": 6.0, "anchor": 0.0}
-    scores = {(f"song {k}", name): value + generator.standard_normal() for k in range(6) for name, value in truth.items()}
+    scores = {
+        (f"song {k}", name): value + generator.standard_normal() for k in range(6) for name, value in truth.items()
+    }
     scores |= {(f"song {k}", REFERENCE): math.inf for k in range(6)}
     result = correlate(ratings, scores)
     means = mean_ratings(ratings)
@@ -270,12 +281,16 @@ def test_a_metric_that_knows_nothing_has_an_interval_around_zero():
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    """Made-up songs with a known correlation; the percentile bootstrap on 20 items is a little too narrow, not by much."""
+    """Made-up songs with a known correlation; the percentile bootstrap on 20 items is a little too narrow,
+    not by much.
+    """
     inside, rho = 0, 0.6
     for trial in range(100):
         generator = np.random.default_rng(trial)
         xy = generator.multivariate_normal([50, 0], [[100, rho * 10], [rho * 10, 1]], size=20)
-        ratings = [Rating("synthetic", f"song {k}", "soft mask", float(np.clip(x, 0, 100))) for k, (x, _) in enumerate(xy)]
+        ratings = [
+            Rating("synthetic", f"song {k}", "soft mask", float(np.clip(x, 0, 100))) for k, (x, _) in enumerate(xy)
+        ]
         scores = {(f"song {k}", "soft mask"): float(y) for k, (_, y) in enumerate(xy)}
         _, low, high = correlate(ratings, scores, resamples=300).pearson
         inside += low <= rho <= high

@@ -1,4 +1,6 @@
-"""The answers to the chapters' exercises run: each ```python block in a chapter's prose, on top of the chapter's module."""
+"""The answers to the chapters' exercises run: each ```python block in a chapter's prose,
+on top of the chapter's module.
+"""
 
 import importlib
 import math
@@ -13,7 +15,9 @@ CHAPTERS = sorted((Path(__file__).resolve().parents[2] / "chapters").glob("[0-9]
 
 def answers(text: str) -> list[str]:
     """The ```python blocks in the Markdown cells of a chapter's text."""
-    prose = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in text.splitlines() if line.startswith("#"))
+    prose = "\n".join(
+        line[2:] if line.startswith("# ") else line[1:] for line in text.splitlines() if line.startswith("#")
+    )
     return re.findall(r"^```python\n(.*?)^```", prose, re.MULTILINE | re.DOTALL)
 
 
@@ -22,7 +26,11 @@ def module_of(text: str) -> str:
     return re.search(r"^#\| default_exp (\w+)", text, re.MULTILINE)[1]
 
 
-CASES = [(chapter, number, code) for chapter in CHAPTERS for number, code in enumerate(answers(chapter.read_text(encoding="utf8")), 1)]
+CASES = [
+    (chapter, number, code)
+    for chapter in CHAPTERS
+    for number, code in enumerate(answers(chapter.read_text(encoding="utf8")), 1)
+]
 
 
 @pytest.mark.parametrize("chapter,number,code", CASES, ids=[f"{chapter.stem}-{number}" for chapter, number, _ in CASES])

@@ -1,8 +1,8 @@
 """Answers to assignment 1 by imagined students: right ones in several styles, and the mistakes that students make.
 
 CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
-mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
-but takes its work from the chapter's module.
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be
+right, but takes its work from the chapter's module.
 """
 
 from tests.classroom.case_tools import as_cells, changed
@@ -302,11 +302,18 @@ TOGETHER_WRONG = {
     "not windowed a second time": changed(TOGETHER_BY_LOOP, ("frames[..., m, :] * window", "frames[..., m, :]")),
     "not divided at all": changed(TOGETHER_BY_LOOP, ("signal / weights", "signal")),
     "hop off by one": changed(TOGETHER_BY_LOOP, ("start = m * hop_length", "start = m * (hop_length - 1)")),
-    "the last frame cut at its hop": changed(TOGETHER_BY_LOOP,
-        ("    return torch.where(bad, 0, signal / weights)",
-         "    return torch.where(bad, 0, signal / weights)[..., :count * hop_length]")),
-    "divided everywhere": changed(TOGETHER_BY_LOOP, ("torch.where(bad, 0, signal / weights)", "signal / weights"),
-                                  ("    weights[bad] = 1.0\n", "")),
+    "the last frame cut at its hop": changed(
+        TOGETHER_BY_LOOP,
+        (
+            "    return torch.where(bad, 0, signal / weights)",
+            "    return torch.where(bad, 0, signal / weights)[..., :count * hop_length]",
+        ),
+    ),
+    "divided everywhere": changed(
+        TOGETHER_BY_LOOP,
+        ("torch.where(bad, 0, signal / weights)", "signal / weights"),
+        ("    weights[bad] = 1.0\n", ""),
+    ),
     "a small number added to the weights": """
 def put_together(frames, window, hop_length):
     count, n_fft = frames.shape[-2:]
@@ -320,22 +327,36 @@ def put_together(frames, window, hop_length):
 """,
     "one hundredth, not of the maximum": changed(TOGETHER_BY_LOOP, ("0.01 * weights.max()", "0.01")),
     "the gradient is NaN where nothing is known": changed(TOGETHER_BY_LOOP, ("    weights[bad] = 1.0\n", "")),
-    "only mono: frames without leading dimensions": changed(TOGETHER_BY_LOOP,
+    "only mono: frames without leading dimensions": changed(
+        TOGETHER_BY_LOOP,
         ("torch.zeros(*frames.shape[:-2], time,", "torch.zeros(time,"),
-        ("signal[..., start", "signal[start"), ("frames[..., m, :]", "frames[m]")),
-    "only a batch of one": changed(TOGETHER_BY_LOOP,
-        ("count, n_fft = frames.shape[-2:]",
-         "shape, frames = frames.shape, frames.reshape(-1, *frames.shape[-2:])[:1]\n"
-         "    count, n_fft = frames.shape[-2:]"),
-        ("    return torch.where(bad, 0, signal / weights)",
-         "    return torch.where(bad, 0, signal / weights).expand(*shape[:-2], time)"
-         " if len(shape) > 2 else torch.where(bad, 0, signal / weights)[0]")),
-    "changes the frames": changed(TOGETHER_BY_FOLD,
-        ("    total = add(frames * window)", "    frames *= window\n    total = add(frames)")),
+        ("signal[..., start", "signal[start"),
+        ("frames[..., m, :]", "frames[m]"),
+    ),
+    "only a batch of one": changed(
+        TOGETHER_BY_LOOP,
+        (
+            "count, n_fft = frames.shape[-2:]",
+            "shape, frames = frames.shape, frames.reshape(-1, *frames.shape[-2:])[:1]\n"
+            "    count, n_fft = frames.shape[-2:]",
+        ),
+        (
+            "    return torch.where(bad, 0, signal / weights)",
+            "    return torch.where(bad, 0, signal / weights).expand(*shape[:-2], time)"
+            " if len(shape) > 2 else torch.where(bad, 0, signal / weights)[0]",
+        ),
+    ),
+    "changes the frames": changed(
+        TOGETHER_BY_FOLD, ("    total = add(frames * window)", "    frames *= window\n    total = add(frames)")
+    ),
     "no gradient": changed(TOGETHER_BY_LOOP, ("frames[..., m, :] * window", "frames[..., m, :].detach() * window")),
-    "always float32": changed(TOGETHER_BY_LOOP,
-        ("time, dtype=frames.dtype)\n    weights = torch.zeros(time, dtype=frames.dtype)",
-         "time)\n    weights = torch.zeros(time)")),
+    "always float32": changed(
+        TOGETHER_BY_LOOP,
+        (
+            "time, dtype=frames.dtype)\n    weights = torch.zeros(time, dtype=frames.dtype)",
+            "time)\n    weights = torch.zeros(time)",
+        ),
+    ),
     "only hops that divide n_fft": """
 def put_together(frames, window, hop_length):
     count, n_fft = frames.shape[-2:]
@@ -351,9 +372,16 @@ def put_together(frames, window, hop_length):
     bad = weights < 0.01 * weights.max()
     return torch.where(bad, 0, signal / torch.where(bad, 1, weights))
 """,
-    "1% of one window's square, not of the sum": changed(TOGETHER_BY_LOOP, ("0.01 * weights.max()", "0.01 * (window ** 2).max()")),
-    "the window's own small values left out": changed(TOGETHER_BY_LOOP,
-        ("    for m in range(count):", "    window = torch.where(window ** 2 < 0.01 * (window ** 2).max(), 0, window)\n    for m in range(count):")),
+    "1% of one window's square, not of the sum": changed(
+        TOGETHER_BY_LOOP, ("0.01 * weights.max()", "0.01 * (window ** 2).max()")
+    ),
+    "the window's own small values left out": changed(
+        TOGETHER_BY_LOOP,
+        (
+            "    for m in range(count):",
+            "    window = torch.where(window ** 2 < 0.01 * (window ** 2).max(), 0, window)\n    for m in range(count):",
+        ),
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------- 5, phase-sensitive mask
@@ -455,8 +483,9 @@ SDR_RIGHT = {"loop over the frames": SDR_BY_LOOP, "unfold": SDR_BY_UNFOLD, "eins
 SDR_WRONG = {
     "20 for 10": changed(SDR_BY_LOOP, ("10 * torch.log10", "20 * torch.log10")),
     "upside down": changed(SDR_BY_LOOP, ("signal / error", "error / signal")),
-    "missing square": changed(SDR_BY_LOOP,
-        ("(s ** 2).sum", "s.abs().sum"), ("((s - e) ** 2).sum", "(s - e).abs().sum")),
+    "missing square": changed(
+        SDR_BY_LOOP, ("(s ** 2).sum", "s.abs().sum"), ("((s - e) ** 2).sum", "(s - e).abs().sum")
+    ),
     "the mean of the channels' scores": """
 def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
     length, hop = round(rate * seconds), round(rate * hop_seconds)
@@ -471,8 +500,10 @@ def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
     "a small number added to both": changed(SDR_BY_LOOP, ("signal / error", "(signal + 1e-8) / (error + 1e-8)")),
     "frames that don't overlap": changed(SDR_BY_LOOP, ("+ 1, hop)", "+ 1, length)")),
     "hop off by one": changed(SDR_BY_LOOP, ("+ 1, hop)", "+ 1, hop - 1)")),
-    "cut, not rounded, to samples": changed(SDR_BY_LOOP, ("round(rate * seconds), round(rate * hop_seconds)",
-                                                          "int(rate * seconds), int(rate * hop_seconds)")),
+    "cut, not rounded, to samples": changed(
+        SDR_BY_LOOP,
+        ("round(rate * seconds), round(rate * hop_seconds)", "int(rate * seconds), int(rate * hop_seconds)"),
+    ),
     "only without a batch": """
 def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
     length, hop = round(rate * seconds), round(rate * hop_seconds)
@@ -483,8 +514,11 @@ def sdr_over_time(estimates, references, rate, seconds, hop_seconds):
 """,
     "changes the estimates": changed(SDR_BY_LOOP, ("((s - e) ** 2)", "(e.sub_(s) ** 2)")),
     "no gradient": changed(SDR_BY_LOOP, ("        e = estimates[", "        e = estimates.detach()[")),
-    "silence as little energy": changed(SDR_BY_LOOP, ("(s.abs().amax(dim=(-2, -1)) == 0)", "((s ** 2).sum(dim=(-2, -1)) < 1e-8)"),
-                                        ("(e.abs().amax(dim=(-2, -1)) == 0)", "((e ** 2).sum(dim=(-2, -1)) < 1e-8)")),
+    "silence as little energy": changed(
+        SDR_BY_LOOP,
+        ("(s.abs().amax(dim=(-2, -1)) == 0)", "((s ** 2).sum(dim=(-2, -1)) < 1e-8)"),
+        ("(e.abs().amax(dim=(-2, -1)) == 0)", "((e ** 2).sum(dim=(-2, -1)) < 1e-8)"),
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------- taken from the chapter

@@ -14,7 +14,9 @@ class TestAssignment(AssignmentChecks):
     """See AssignmentChecks; the cases are those of cases.py beside this file."""
 
     def test_experiment_shows_that_strokes_and_tones_want_different_frames(self):
-        """Task 7 can be answered with its cell: short strokes and close tones score best with different frame lengths."""
+        """Task 7 can be answered with its cell:
+        short strokes and close tones score best with different frame lengths.
+        """
         names = {"torch": torch, "math": math}
         exec(self.given_cell("# EXPERIMENT"), names)
         rate, oracle_sdr = 8000, names["oracle_sdr"]

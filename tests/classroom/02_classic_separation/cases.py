@@ -1,8 +1,8 @@
 """Answers to assignment 2 by imagined students: right ones in several styles, and the mistakes that students make.
 
 CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
-mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
-but takes its work from the chapter's module.
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be
+right, but takes its work from the chapter's module.
 """
 
 from tests.classroom.case_tools import as_cells, changed
@@ -52,11 +52,15 @@ def running_median(v, size):
 MEDIAN_RIGHT = {"loop and sorting": MEDIAN_BY_LOOP, "quantile": MEDIAN_BY_QUANTILE,
                 "padded by infinity, counted": MEDIAN_BY_INFINITIES, "NumPy": MEDIAN_BY_NUMPY}
 MEDIAN_WRONG = {
-    "torch.median: of two middle values the lower": changed(MEDIAN_BY_QUANTILE, (".quantile(0.5, dim=-1)",
-                                                                                ".median(dim=-1).values")),
-    "nanmedian: the lower as well": changed(MEDIAN_BY_PADDING, ("nanquantile(0.5, dim=-1)", "nanmedian(dim=-1).values")),
-    "of two middle values the upper": changed(MEDIAN_BY_LOOP, ("(some[..., (count - 1) // 2] + some[..., count // 2]) / 2",
-                                                               "some[..., count // 2]")),
+    "torch.median: of two middle values the lower": changed(
+        MEDIAN_BY_QUANTILE, (".quantile(0.5, dim=-1)", ".median(dim=-1).values")
+    ),
+    "nanmedian: the lower as well": changed(
+        MEDIAN_BY_PADDING, ("nanquantile(0.5, dim=-1)", "nanmedian(dim=-1).values")
+    ),
+    "of two middle values the upper": changed(
+        MEDIAN_BY_LOOP, ("(some[..., (count - 1) // 2] + some[..., count // 2]) / 2", "some[..., count // 2]")
+    ),
     "mirrored as in the chapter": """
 def running_median(v, size):
     half, count = size // 2, v.shape[-1]
@@ -80,10 +84,14 @@ def running_median(v, size):
     "one value less on the right": changed(MEDIAN_BY_QUANTILE, ("m + half + 1", "m + half")),
     "a negative start counts from the end": changed(MEDIAN_BY_LOOP, ("max(0, m - half)", "m - half")),
     "only one row": changed(MEDIAN_BY_LOOP, ("v[..., max", "v[max"), ("v.shape[-1]", "len(v)")),
-    "along the first axis": changed(MEDIAN_BY_PADDING, ("    padded =", "    v = v.movedim(0, -1)\n    padded ="),
-                                    ("nanquantile(0.5, dim=-1)", "nanquantile(0.5, dim=-1).movedim(-1, 0)")),
-    "writes the result into the input": changed(MEDIAN_BY_LOOP, ("return torch.stack(medians, dim=-1)",
-                                                                 "return v.copy_(torch.stack(medians, dim=-1))")),
+    "along the first axis": changed(
+        MEDIAN_BY_PADDING,
+        ("    padded =", "    v = v.movedim(0, -1)\n    padded ="),
+        ("nanquantile(0.5, dim=-1)", "nanquantile(0.5, dim=-1).movedim(-1, 0)"),
+    ),
+    "writes the result into the input": changed(
+        MEDIAN_BY_LOOP, ("return torch.stack(medians, dim=-1)", "return v.copy_(torch.stack(medians, dim=-1))")
+    ),
     "always float32": changed(MEDIAN_BY_NUMPY, (".to(v.dtype)", ".float()")),
 }
 
@@ -112,31 +120,44 @@ def kernel_sizes(shortest_note, narrowest_stroke, rate, n_fft, hop_length):
 """
 SIZES_RIGHT = {"formula": SIZES_BY_FORMULA, "by trying": SIZES_BY_TRYING, "floor": SIZES_BY_FLOOR}
 SIZES_WRONG = {
-    "the two swapped": changed(SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)",
-                                                  "max(2 * bins - 1, 1), max(2 * frames - 1, 1)")),
-    "as long as the note": changed(SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)",
-                                                      "max(frames, 1), max(bins, 1)")),
-    "half of the window is not more than half": changed(SIZES_BY_TRYING, ("filled > (size + 2) / 2", "filled >= (size + 1) / 2")),
-    "half the note": changed(SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)",
-                                                "frames // 2 * 2 + 1, bins // 2 * 2 + 1")),
+    "the two swapped": changed(
+        SIZES_BY_FORMULA,
+        ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)", "max(2 * bins - 1, 1), max(2 * frames - 1, 1)"),
+    ),
+    "as long as the note": changed(
+        SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)", "max(frames, 1), max(bins, 1)")
+    ),
+    "half of the window is not more than half": changed(
+        SIZES_BY_TRYING, ("filled > (size + 2) / 2", "filled >= (size + 1) / 2")
+    ),
+    "half the note": changed(
+        SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)", "frames // 2 * 2 + 1, bins // 2 * 2 + 1")
+    ),
     "even": changed(SIZES_BY_FORMULA, ("2 * frames - 1", "2 * frames"), ("2 * bins - 1", "2 * bins")),
-    "rounded": changed(SIZES_BY_FLOOR, ("math.floor(shortest_note", "round(shortest_note"),
-                       ("math.floor(narrowest", "round(narrowest")),
-    "rounded up": changed(SIZES_BY_FLOOR, ("math.floor(shortest_note", "math.ceil(shortest_note"),
-                          ("math.floor(narrowest", "math.ceil(narrowest")),
+    "rounded": changed(
+        SIZES_BY_FLOOR, ("math.floor(shortest_note", "round(shortest_note"), ("math.floor(narrowest", "round(narrowest")
+    ),
+    "rounded up": changed(
+        SIZES_BY_FLOOR,
+        ("math.floor(shortest_note", "math.ceil(shortest_note"),
+        ("math.floor(narrowest", "math.ceil(narrowest"),
+    ),
     "frames follow each other without overlap": changed(SIZES_BY_FLOOR, ("rate / hop_length", "rate / n_fft")),
     "bins from 0 to the rate in half as many": changed(SIZES_BY_FLOOR, ("* n_fft / rate", "* (n_fft // 2 + 1) / rate")),
     "bins from 0 to half the rate, over n_fft": changed(SIZES_BY_FORMULA, ("(rate / n_fft)", "(rate / 2 / n_fft)")),
-    "negative for what fills nothing": changed(SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)",
-                                                                  "2 * frames - 1, 2 * bins - 1")),
+    "negative for what fills nothing": changed(
+        SIZES_BY_FORMULA, ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)", "2 * frames - 1, 2 * bins - 1")
+    ),
     "floats": changed(SIZES_BY_TRYING, ("size = 1\n", "size = 1.0\n")),
-    "the doubled length rounded, not the length": changed(SIZES_BY_FORMULA, ("int(shortest_note * rate / hop_length)",
-                                                                             "shortest_note * rate / hop_length"),
-                                                          ("int(narrowest_stroke / (rate / n_fft))",
-                                                           "narrowest_stroke / (rate / n_fft)"),
-                                                          ("max(2 * frames - 1, 1), max(2 * bins - 1, 1)",
-                                                           "max(int(2 * frames - 1) // 2 * 2 + 1, 1), "
-                                                           "max(int(2 * bins - 1) // 2 * 2 + 1, 1)")),
+    "the doubled length rounded, not the length": changed(
+        SIZES_BY_FORMULA,
+        ("int(shortest_note * rate / hop_length)", "shortest_note * rate / hop_length"),
+        ("int(narrowest_stroke / (rate / n_fft))", "narrowest_stroke / (rate / n_fft)"),
+        (
+            "max(2 * frames - 1, 1), max(2 * bins - 1, 1)",
+            "max(int(2 * frames - 1) // 2 * 2 + 1, 1), max(int(2 * bins - 1) // 2 * 2 + 1, 1)",
+        ),
+    ),
     "the usual 31": """
 def kernel_sizes(shortest_note, narrowest_stroke, rate, n_fft, hop_length):
     return 31, 31
@@ -178,30 +199,44 @@ def shortest_period(V, shortest, longest, share):
         if match >= share * best:
             return l
 """
-PERIOD_RIGHT = {"loop": PERIOD_BY_LOOP, "cosine_similarity": PERIOD_BY_COSINE, "from all pairs of frames": PERIOD_BY_GRAM}
+PERIOD_RIGHT = {
+    "loop": PERIOD_BY_LOOP,
+    "cosine_similarity": PERIOD_BY_COSINE,
+    "from all pairs of frames": PERIOD_BY_GRAM,
+}
 PERIOD_WRONG = {
-    "the best match, a multiple of the period": changed(PERIOD_BY_LOOP, (
-        "return min(l for l in matches if matches[l] >= limit)", "return max(matches, key=matches.get)")),
+    "the best match, a multiple of the period": changed(
+        PERIOD_BY_LOOP,
+        ("return min(l for l in matches if matches[l] >= limit)", "return max(matches, key=matches.get)"),
+    ),
     "the longest of the good ones": changed(PERIOD_BY_LOOP, ("return min(", "return max(")),
-    "share taken from the best, not of it": changed(PERIOD_BY_LOOP, ("share * max(matches.values())",
-                                                                     "max(matches.values()) - share")),
+    "share taken from the best, not of it": changed(
+        PERIOD_BY_LOOP, ("share * max(matches.values())", "max(matches.values()) - share")
+    ),
     "share of a perfect match": changed(PERIOD_BY_LOOP, ("share * max(matches.values())", "share")),
     "not divided by any energy": changed(PERIOD_BY_LOOP, ("float((a * b).sum() / size)", "float((a * b).sum())")),
-    "divided by the whole song's energy": changed(PERIOD_BY_LOOP, ("(a ** 2).sum() * (b ** 2).sum()", "(V ** 2).sum() ** 2")),
-    "divided by the number of frames": changed(PERIOD_BY_LOOP, ("float((a * b).sum() / size)",
-                                                                "float((a * b).sum() / a.shape[-1])")),
-    "square root forgotten": changed(PERIOD_BY_LOOP, ("torch.sqrt((a ** 2).sum() * (b ** 2).sum())",
-                                                      "(a ** 2).sum() * (b ** 2).sum()")),
+    "divided by the whole song's energy": changed(
+        PERIOD_BY_LOOP, ("(a ** 2).sum() * (b ** 2).sum()", "(V ** 2).sum() ** 2")
+    ),
+    "divided by the number of frames": changed(
+        PERIOD_BY_LOOP, ("float((a * b).sum() / size)", "float((a * b).sum() / a.shape[-1])")
+    ),
+    "square root forgotten": changed(
+        PERIOD_BY_LOOP, ("torch.sqrt((a ** 2).sum() * (b ** 2).sum())", "(a ** 2).sum() * (b ** 2).sum()")
+    ),
     "the longest shift left out": changed(PERIOD_BY_LOOP, ("longest + 1", "longest")),
     "a place in the list, not a shift": changed(PERIOD_BY_COSINE, ("shortest + int(good[0])", "int(good[0])")),
     "a tensor": changed(PERIOD_BY_COSINE, ("int(good[0])", "good[0, 0]")),
     "one channel only": changed(PERIOD_BY_LOOP, ("V = V.double()", "V = V.double().reshape(-1, *V.shape[-2:])[0]")),
-    "NaN in silence": changed(PERIOD_BY_LOOP, ("float((a * b).sum() / size) if size > 0 else 0.0",
-                                               "float((a * b).sum() / size)")),
-    "a small number that swallows quiet songs": changed(PERIOD_BY_LOOP, (
-        "float((a * b).sum() / size) if size > 0 else 0.0", "float((a * b).sum() / (size + 1e-8))")),
-    "means subtracted first: the correlation": changed(PERIOD_BY_LOOP, ("        size =",
-                                                                       "        a, b = a - a.mean(), b - b.mean()\n        size =")),
+    "NaN in silence": changed(
+        PERIOD_BY_LOOP, ("float((a * b).sum() / size) if size > 0 else 0.0", "float((a * b).sum() / size)")
+    ),
+    "a small number that swallows quiet songs": changed(
+        PERIOD_BY_LOOP, ("float((a * b).sum() / size) if size > 0 else 0.0", "float((a * b).sum() / (size + 1e-8))")
+    ),
+    "means subtracted first: the correlation": changed(
+        PERIOD_BY_LOOP, ("        size =", "        a, b = a - a.mean(), b - b.mean()\n        size =")
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------- 4, bar lines
@@ -265,23 +300,36 @@ def background_mask(V, starts):
 """,
     "zeros where a bar is too short": changed(BARS_BY_PADDING, ('float("nan")', "0.0")),
     "the last bar forgotten": changed(BARS_BY_LOOP, ("starts[1:] + [V.shape[-1]]", "starts[1:]")),
-    "the last bar not asked": changed(BARS_BY_PADDING, ("stacked.nanquantile", "stacked[:max(1, len(starts) - 1)].nanquantile")),
+    "the last bar not asked": changed(
+        BARS_BY_PADDING, ("stacked.nanquantile", "stacked[:max(1, len(starts) - 1)].nanquantile")
+    ),
     "of two middle values the lower": changed(BARS_BY_PADDING, ("nanquantile(0.5, dim=0)", "nanmedian(dim=0).values")),
     "mean for median": changed(BARS_BY_PADDING, ("nanquantile(0.5, dim=0)", "nanmean(dim=0)")),
-    "the smallest for the median": changed(BARS_BY_LOOP, ("(ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2",
-                                                          "ordered[..., 0]")),
+    "the smallest for the median": changed(
+        BARS_BY_LOOP, ("(ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2", "ordered[..., 0]")
+    ),
     "not capped: masks above one": changed(BARS_BY_PADDING, (".clamp(max=1)", "")),
     "the mask of the singer": changed(BARS_BY_PADDING, ("    return mask", "    return 1 - mask")),
-    "the model, not the mask": changed(BARS_BY_PLACE, ("torch.nan_to_num(torch.minimum(model, V) / V, nan=0.0)",
-                                                       "torch.minimum(model, V)")),
-    "NaN in silence": changed(BARS_BY_PLACE, ("torch.nan_to_num(torch.minimum(model, V) / V, nan=0.0)",
-                                              "torch.minimum(model, V) / V")),
-    "a small number that swallows quiet songs": changed(BARS_BY_PLACE, (
-        "torch.nan_to_num(torch.minimum(model, V) / V, nan=0.0)", "torch.minimum(model, V) / (V + 1e-4)")),
-    "the median over the bins as well": changed(BARS_BY_PLACE, ("V[..., at].quantile(0.5, dim=-1, keepdim=True)",
-                                                                "V[..., at].quantile(0.5)")),
-    "changes starts": changed(BARS_BY_PADDING, ("    ends = starts[1:] + [V.shape[-1]]",
-                                                "    starts.append(V.shape[-1])\n    ends, starts = starts[1:], starts[:-1]")),
+    "the model, not the mask": changed(
+        BARS_BY_PLACE, ("torch.nan_to_num(torch.minimum(model, V) / V, nan=0.0)", "torch.minimum(model, V)")
+    ),
+    "NaN in silence": changed(
+        BARS_BY_PLACE, ("torch.nan_to_num(torch.minimum(model, V) / V, nan=0.0)", "torch.minimum(model, V) / V")
+    ),
+    "a small number that swallows quiet songs": changed(
+        BARS_BY_PLACE,
+        ("torch.nan_to_num(torch.minimum(model, V) / V, nan=0.0)", "torch.minimum(model, V) / (V + 1e-4)"),
+    ),
+    "the median over the bins as well": changed(
+        BARS_BY_PLACE, ("V[..., at].quantile(0.5, dim=-1, keepdim=True)", "V[..., at].quantile(0.5)")
+    ),
+    "changes starts": changed(
+        BARS_BY_PADDING,
+        (
+            "    ends = starts[1:] + [V.shape[-1]]",
+            "    starts.append(V.shape[-1])\n    ends, starts = starts[1:], starts[:-1]",
+        ),
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------- 5, weighted update
@@ -324,24 +372,39 @@ def activations_step(V, W, H, G):
 STEP_RIGHT = {"matrices": STEP_BY_MATRICES, "einsum": STEP_BY_EINSUM, "frame by frame": STEP_BY_FRAMES,
               "from autograd's gradient": STEP_BY_GRADIENT}
 STEP_WRONG = {
-    "the chapter's update, without weights": changed(STEP_BY_MATRICES, ("G * V / Y", "V / Y"),
-                                                     ("W.T @ G", "W.T @ torch.ones_like(G)")),
+    "the chapter's update, without weights": changed(
+        STEP_BY_MATRICES, ("G * V / Y", "V / Y"), ("W.T @ G", "W.T @ torch.ones_like(G)")
+    ),
     "weights only in what is subtracted": changed(STEP_BY_MATRICES, ("W.T @ G", "W.T @ torch.ones_like(G)")),
     "weights only in what is added": changed(STEP_BY_MATRICES, ("G * V / Y", "V / Y")),
     "weights squared": changed(STEP_BY_MATRICES, ("G * V / Y", "G * G * V / Y"), ("W.T @ G", "W.T @ (G * G)")),
-    "only ones and zeros as weights": changed(STEP_BY_MATRICES, ("    Y = W @ H", "    G = (G > 0).to(G)\n    Y = W @ H")),
+    "only ones and zeros as weights": changed(
+        STEP_BY_MATRICES, ("    Y = W @ H", "    G = (G > 0).to(G)\n    Y = W @ H")
+    ),
     "Euclidean": changed(STEP_BY_MATRICES, ("G * V / Y", "G * V"), ("W.T @ G", "W.T @ (G * Y)")),
     "Itakura-Saito": changed(STEP_BY_MATRICES, ("G * V / Y", "G * V / Y ** 2"), ("W.T @ G", "W.T @ (G / Y)")),
-    "upside down": changed(STEP_BY_MATRICES, ("torch.where(plus == 0, H, H * minus / torch.where(plus == 0, 1, plus))",
-                                              "torch.where(minus == 0, H, H * plus / torch.where(minus == 0, 1, minus))")),
-    "the square root of the ratio": changed(STEP_BY_EINSUM, ("H[known] * minus[known] / plus[known]",
-                                                             "H[known] * (minus[known] / plus[known]).sqrt()")),
-    "a gradient step": changed(STEP_BY_GRADIENT, ("(H * factor).detach()", "(H - 0.01 * leaf.grad).clamp_min(0).detach()")),
-    "the lost points filled by zeros": changed(STEP_BY_MATRICES, ("G * V / Y", "(G * V) / Y"),
-                                               ("    plus = W.T @ G", "    plus = W.sum(0)[:, None].expand_as(H)")),
+    "upside down": changed(
+        STEP_BY_MATRICES,
+        (
+            "torch.where(plus == 0, H, H * minus / torch.where(plus == 0, 1, plus))",
+            "torch.where(minus == 0, H, H * plus / torch.where(minus == 0, 1, minus))",
+        ),
+    ),
+    "the square root of the ratio": changed(
+        STEP_BY_EINSUM, ("H[known] * minus[known] / plus[known]", "H[known] * (minus[known] / plus[known]).sqrt()")
+    ),
+    "a gradient step": changed(
+        STEP_BY_GRADIENT, ("(H * factor).detach()", "(H - 0.01 * leaf.grad).clamp_min(0).detach()")
+    ),
+    "the lost points filled by zeros": changed(
+        STEP_BY_MATRICES,
+        ("G * V / Y", "(G * V) / Y"),
+        ("    plus = W.T @ G", "    plus = W.sum(0)[:, None].expand_as(H)"),
+    ),
     "NaN where a frame is lost": changed(STEP_BY_FRAMES, ("torch.nan_to_num(factor, nan=1.0)", "factor")),
-    "silence where a frame is lost": changed(STEP_BY_FRAMES, ("torch.nan_to_num(factor, nan=1.0)",
-                                                              "torch.nan_to_num(factor, nan=0.0)")),
+    "silence where a frame is lost": changed(
+        STEP_BY_FRAMES, ("torch.nan_to_num(factor, nan=1.0)", "torch.nan_to_num(factor, nan=0.0)")
+    ),
     "small numbers that swallow quiet songs": changed(STEP_BY_MATRICES, ("V / Y", "V / (Y + 1e-4)")),
     "changes H": changed(STEP_BY_EINSUM, ("new = H.clone()", "new = H")),
 }

@@ -10,7 +10,9 @@ class TestRubric(RubricChecks):
         sources, beat = names["band_song"](song)
         mixture = sources.sum(0)
         simple = {"mixture": mixture, "silence": 0 * mixture}
-        estimates = (simple[name] if name in simple else names["repet_vocals"](mixture, float(name) * beat) for name in columns)
+        estimates = (
+            simple[name] if name in simple else names["repet_vocals"](mixture, float(name) * beat) for name in columns
+        )
         return {rows[0]: [names["sdr"](estimate, sources[3]) for estimate in estimates]}
 
     def test_the_reading(self):

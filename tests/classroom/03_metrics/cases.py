@@ -1,8 +1,8 @@
 """Answers to assignment 3 by imagined students: right ones in several styles, and the mistakes that students make.
 
 CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
-mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
-but takes its work from the chapter's module.
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be
+right, but takes its work from the chapter's module.
 """
 
 from tests.classroom.case_tools import as_cells, changed
@@ -42,30 +42,52 @@ def scores_from_sums(ss, se, ee):
     ratios = (1 / error, a ** 2 / r, a ** 2 / error)
     return torch.stack([torch.where(ss > 0, 10 * ratio.log10(), torch.nan) for ratio in ratios])
 """
-SUMS_RIGHT = {"alpha": SUMS_BY_ALPHA, "difference of logarithms": SUMS_BY_COSINE, "relative to the reference": SUMS_BY_IDENTITIES}
+SUMS_RIGHT = {
+    "alpha": SUMS_BY_ALPHA,
+    "difference of logarithms": SUMS_BY_COSINE,
+    "relative to the reference": SUMS_BY_IDENTITIES,
+}
 SUMS_WRONG = {
     "the cross term once": changed(SUMS_BY_ALPHA, ("ss + ee - 2 * se,", "ss + ee - se,")),
     "no cross term: energies subtracted": changed(SUMS_BY_ALPHA, ("ss + ee - 2 * se,", "ss - ee,")),
     "alpha the wrong way round": changed(SUMS_BY_ALPHA, ("alpha = se / ss", "alpha = se / ee")),
     "alpha not squared": changed(SUMS_BY_ALPHA, ("alpha ** 2 * ss", "alpha * ss")),
     "20 for 10": changed(SUMS_BY_COSINE, ("10 * (", "20 * (")),
-    "upside down": changed(SUMS_BY_COSINE, ("torch.log10(a) - torch.log10(b.clamp_min(0))",
-                                            "torch.log10(b.clamp_min(0)) - torch.log10(a)")),
+    "upside down": changed(
+        SUMS_BY_COSINE, ("torch.log10(a) - torch.log10(b.clamp_min(0))", "torch.log10(b.clamp_min(0)) - torch.log10(a)")
+    ),
     "SD-SDR and SI-SDR swapped": changed(SUMS_BY_ALPHA, ("[sdr, si_sdr, sd_sdr]", "[sdr, sd_sdr, si_sdr]")),
-    "SDR for SD-SDR": changed(SUMS_BY_ALPHA, ("sd_sdr = 10 * torch.log10(target / whole)", "sd_sdr = 10 * torch.log10(ss / whole)")),
+    "SDR for SD-SDR": changed(
+        SUMS_BY_ALPHA, ("sd_sdr = 10 * torch.log10(target / whole)", "sd_sdr = 10 * torch.log10(ss / whole)")
+    ),
     "minus infinity for a silent reference": changed(SUMS_BY_ALPHA, ("    scores[:, ss == 0] = math.nan\n", "")),
     "0 dB for a silent reference": changed(SUMS_BY_ALPHA, ("= math.nan", "= 0.0")),
     "NaN for any silence": changed(SUMS_BY_ALPHA, ("scores[:, ss == 0]", "scores[:, (ss == 0) | (ee == 0)]")),
-    "small numbers added": changed(SUMS_BY_ALPHA, ("ss / whole)", "(ss + 1e-8) / (whole + 1e-8))"),
-                                   ("target / rest)", "(target + 1e-8) / (rest + 1e-8))")),
-    "rounding makes NaN": changed(SUMS_BY_ALPHA, ("torch.clamp(ss + ee - 2 * se, min=0)", "ss + ee - 2 * se"),
-                                  ("torch.clamp(ee - 2 * alpha * se + target, min=0)", "ee - 2 * alpha * se + target")),
-    "all songs in one": changed(SUMS_BY_ALPHA, ("    alpha =", "    ss, se, ee = ss.sum(), se.sum(), ee.sum()\n    alpha =")),
-    "the last axis summed away": changed(SUMS_BY_IDENTITIES, ("    a = se / ss",
-                                                              "    if ss.ndim > 1:\n        ss, se, ee = ss.sum(-1), se.sum(-1), "
-                                                              "ee.sum(-1)\n    a = se / ss")),
-    "the size of what rounding has made negative": changed(SUMS_BY_ALPHA, ("torch.clamp(ss + ee - 2 * se, min=0)", "(ss + ee - 2 * se).abs()"),
-        ("torch.clamp(ee - 2 * alpha * se + target, min=0)", "(ee - 2 * alpha * se + target).abs()")),
+    "small numbers added": changed(
+        SUMS_BY_ALPHA,
+        ("ss / whole)", "(ss + 1e-8) / (whole + 1e-8))"),
+        ("target / rest)", "(target + 1e-8) / (rest + 1e-8))"),
+    ),
+    "rounding makes NaN": changed(
+        SUMS_BY_ALPHA,
+        ("torch.clamp(ss + ee - 2 * se, min=0)", "ss + ee - 2 * se"),
+        ("torch.clamp(ee - 2 * alpha * se + target, min=0)", "ee - 2 * alpha * se + target"),
+    ),
+    "all songs in one": changed(
+        SUMS_BY_ALPHA, ("    alpha =", "    ss, se, ee = ss.sum(), se.sum(), ee.sum()\n    alpha =")
+    ),
+    "the last axis summed away": changed(
+        SUMS_BY_IDENTITIES,
+        (
+            "    a = se / ss",
+            "    if ss.ndim > 1:\n        ss, se, ee = ss.sum(-1), se.sum(-1), ee.sum(-1)\n    a = se / ss",
+        ),
+    ),
+    "the size of what rounding has made negative": changed(
+        SUMS_BY_ALPHA,
+        ("torch.clamp(ss + ee - 2 * se, min=0)", "(ss + ee - 2 * se).abs()"),
+        ("torch.clamp(ee - 2 * alpha * se + target, min=0)", "(ee - 2 * alpha * se + target).abs()"),
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------- 2, counterexamples
@@ -107,7 +129,7 @@ def counterexamples():
     loud_end[:, -1] = 5.0
     one_sided = torch.tensor([[1.0], [0.0]])
     candidates = [(s + noise + one_sided * 0.5 * torch.randn(LENGTH, generator=g), s),
-                  (s + noise * torch.tensor([[1.0], [0.0]]) + 0.3 * torch.tensor([[1.0], [-1.0]]) * torch.sign(s[0]), s),
+                  (s + noise * one_sided + 0.3 * torch.tensor([[1.0], [-1.0]]) * torch.sign(s[0]), s),
                   (s + noise + loud_end, s), (quiet + 0.5 * (s - quiet) + noise, quiet), (s + noise + 0.7, s),
                   (0.9 + noise + 9 * (torch.arange(LENGTH) == 2), 0 * s + 0.9)]
     found = {}
@@ -133,25 +155,50 @@ def counterexamples():
     ]
     return {letter: (e, s) for letter, metric in METRICS.items() for wrong_one, e, s in wrong if metric is wrong_one}
 """
-FOOLED_RIGHT = {"one after the other": FOOLED_BY_NAMES, "by search": FOOLED_BY_SEARCH, "a list": FOOLED_IN_A_LIST,
-                "very soft signals": changed(FOOLED_BY_NAMES, ("    return pairs", """    return {name: (e, s) if name == letter["by_clipped"]
-            else (1e-25 * e, 1e-25 * s) for name, (e, s) in pairs.items()}"""))}
+FOOLED_RIGHT = {
+    "one after the other": FOOLED_BY_NAMES,
+    "by search": FOOLED_BY_SEARCH,
+    "a list": FOOLED_IN_A_LIST,
+    "very soft signals": changed(
+        FOOLED_BY_NAMES,
+        (
+            "    return pairs",
+            """    return {name: (e, s) if name == letter["by_clipped"]
+            else (1e-25 * e, 1e-25 * s) for name, (e, s) in pairs.items()}""",
+        ),
+    ),
+}
 FOOLED_WRONG = {
     "frames overlooked": changed(FOOLED_BY_NAMES, ('    pairs[letter["by_frames"]] = e, s\n', "")),
     "silence overlooked": changed(FOOLED_BY_NAMES, ('    pairs[letter["by_sounding"]] = s + 0.01, gaps\n', "")),
     "the mean of channels thought right": changed(FOOLED_BY_NAMES, ('    pairs[letter["by_channels"]] = e, s\n', "")),
-    "the offset overlooked": changed(FOOLED_BY_NAMES, ('    pairs[letter["by_centred"]] = s + 0.25 + 0.01 * n, s\n', "")),
-    "one that only lowers the score": changed(FOOLED_BY_NAMES, ("e[0] += 0.2\n    e[1] -= 0.1999", "e[0] += 0.2\n    e[1] += 0.2")),
+    "the offset overlooked": changed(
+        FOOLED_BY_NAMES, ('    pairs[letter["by_centred"]] = s + 0.25 + 0.01 * n, s\n', "")
+    ),
+    "one that only lowers the score": changed(
+        FOOLED_BY_NAMES, ("e[0] += 0.2\n    e[1] -= 0.1999", "e[0] += 0.2\n    e[1] += 0.2")
+    ),
     "a score raised by less than 3 dB": changed(FOOLED_BY_NAMES, ("s + 0.25 + 0.01 * n", "s + 0.01 + 0.03 * n")),
     "infinity": changed(FOOLED_BY_NAMES, ("e[1] -= 0.1999", "e[1] = s[1] - (e[0] - s[0])")),
     "the reference silent": changed(FOOLED_BY_NAMES, ("s + 0.01, gaps", "s + 0.01, 0 * gaps")),
     "estimate and reference swapped": changed(FOOLED_BY_NAMES, ("s + 0.01, gaps", "gaps, s + 0.01")),
-    "another length": changed(FOOLED_BY_NAMES, ("    pairs = {}", "    pairs = {}\n    s, n = s[:, :-1], n[:, :-1]"),
-                              ("torch.arange(LENGTH)", "torch.arange(LENGTH - 1)"), ("LENGTH - 1] = -4.0", "LENGTH - 2] = -4.0")),
+    "another length": changed(
+        FOOLED_BY_NAMES,
+        ("    pairs = {}", "    pairs = {}\n    s, n = s[:, :-1], n[:, :-1]"),
+        ("torch.arange(LENGTH)", "torch.arange(LENGTH - 1)"),
+        ("LENGTH - 1] = -4.0", "LENGTH - 2] = -4.0"),
+    ),
     "mono": changed(FOOLED_BY_NAMES, ("= s + 0.25 + 0.01 * n, s", "= (s + 0.25 + 0.01 * n)[0], s[0]")),
-    "a right one accused": changed(FOOLED_BY_NAMES, ("    return pairs", '    pairs[letter["by_norms"]] = s, -s\n    return pairs')),
-    "names for letters": changed(FOOLED_BY_NAMES, ("{metric.__name__: name for name, metric in METRICS.items()}",
-                                                   "{metric.__name__: metric.__name__ for metric in METRICS.values()}")),
+    "a right one accused": changed(
+        FOOLED_BY_NAMES, ("    return pairs", '    pairs[letter["by_norms"]] = s, -s\n    return pairs')
+    ),
+    "names for letters": changed(
+        FOOLED_BY_NAMES,
+        (
+            "{metric.__name__: name for name, metric in METRICS.items()}",
+            "{metric.__name__: metric.__name__ for metric in METRICS.values()}",
+        ),
+    ),
     "nothing found": """
 def counterexamples():
     return {}
@@ -207,18 +254,31 @@ DELAY_WRONG = {
     "sign of the target": changed(DELAY_BY_FORMULA, ("-target / 10", "target / 10")),
     "the gain ignored": changed(DELAY_BY_FORMULA, ("(1 + gain ** 2 - allowed) / (2 * gain)", "1 - allowed / 2")),
     "the gain not squared": changed(DELAY_BY_FORMULA, ("gain ** 2", "gain")),
-    "the error relative to the estimate": changed(DELAY_BY_FORMULA, ("10 ** (-target / 10)", "gain ** 2 * 10 ** (-target / 10)")),
+    "the error relative to the estimate": changed(
+        DELAY_BY_FORMULA, ("10 ** (-target / 10)", "gain ** 2 * 10 ** (-target / 10)")
+    ),
     "sine for cosine": changed(DELAY_BY_FORMULA, ("math.acos(cosine)", "math.asin(cosine)")),
     "2 pi forgotten": changed(DELAY_BY_FORMULA, (" / (2 * math.pi)", "")),
     "a phase, not a delay": changed(DELAY_BY_FORMULA, (" / (2 * math.pi) / frequency", "")),
-    "degrees": changed(DELAY_BY_FORMULA, ("math.acos(cosine) / (2 * math.pi)", "math.degrees(math.acos(cosine)) / (2 * math.pi)")),
+    "degrees": changed(
+        DELAY_BY_FORMULA, ("math.acos(cosine) / (2 * math.pi)", "math.degrees(math.acos(cosine)) / (2 * math.pi)")
+    ),
     "half of the phase": changed(DELAY_BY_HALF_ANGLE, ("2 * math.asin", "math.asin")),
     "0 where it is out of reach": changed(DELAY_BY_FORMULA, ('float("nan")', "0.0")),
     "half a period where every delay will do": changed(DELAY_BY_FORMULA, ('float("inf")', "0.5 / frequency")),
-    "out of reach and always swapped": changed(DELAY_BY_FORMULA, ('float("nan")', "math.inf"), ('float("inf")', "math.nan")),
-    "an error where it is out of reach": changed(DELAY_BY_FORMULA, ('    if cosine > 1:\n        return float("nan")\n', "")),
-    "delays in steps of a sample": changed(DELAY_BY_FORMULA, ("math.acos(cosine) / (2 * math.pi) / frequency",
-                                                              "round(math.acos(cosine) / (2 * math.pi) / frequency * 44100) / 44100")),
+    "out of reach and always swapped": changed(
+        DELAY_BY_FORMULA, ('float("nan")', "math.inf"), ('float("inf")', "math.nan")
+    ),
+    "an error where it is out of reach": changed(
+        DELAY_BY_FORMULA, ('    if cosine > 1:\n        return float("nan")\n', "")
+    ),
+    "delays in steps of a sample": changed(
+        DELAY_BY_FORMULA,
+        (
+            "math.acos(cosine) / (2 * math.pi) / frequency",
+            "round(math.acos(cosine) / (2 * math.pi) / frequency * 44100) / 44100",
+        ),
+    ),
     "infinity from a quarter of a period on": changed(DELAY_BY_FORMULA, ("if cosine < -1:", "if cosine < 0:")),
 }
 
@@ -262,33 +322,63 @@ def forgiving_sdr(estimate, reference, K):
 """
 SHIFTS_RIGHT = {"loop": SHIFTS_BY_LOOP, "normal equations": SHIFTS_BY_NORMAL_EQUATIONS, "QR": SHIFTS_BY_QR}
 SHIFTS_WRONG = {
-    "rolled round": changed(SHIFTS_BY_LOOP, (
-        "column = torch.zeros_like(s)\n        column[max(k, 0):len(s) + min(k, 0)] = s[max(-k, 0):len(s) - max(k, 0)]",
-        "column = s.roll(k)")),
+    "rolled round": changed(
+        SHIFTS_BY_LOOP,
+        (
+            "column = torch.zeros_like(s)\n        column[max(k, 0):len(s) + min(k, 0)] = s[max(-k, 0):len(s) - "
+            "max(k, 0)]",
+            "column = s.roll(k)",
+        ),
+    ),
     "only late": changed(SHIFTS_BY_LOOP, ("range(-K, K + 1)", "range(0, K + 1)")),
     "only early": changed(SHIFTS_BY_LOOP, ("range(-K, K + 1)", "range(-K, 1)")),
     "the last shift left out": changed(SHIFTS_BY_LOOP, ("K + 1)", "max(K, 1))")),
     "one shift too many": changed(SHIFTS_BY_LOOP, ("range(-K, K + 1)", "range(-K - 1, K + 2)")),
-    "the best single shift": changed(SHIFTS_BY_LOOP, (
-        "    A = torch.stack(columns, 1)\n    c = torch.linalg.lstsq(A, e.unsqueeze(1)).solution\n    P = (A @ c).squeeze(1)\n",
-        "    options = [(e @ a) / (a @ a) * a for a in columns]\n    P = max(options, key=lambda p: float((p ** 2).sum()))\n")),
-    "a projection on each copy, all added": changed(SHIFTS_BY_LOOP, (
-        "    A = torch.stack(columns, 1)\n    c = torch.linalg.lstsq(A, e.unsqueeze(1)).solution\n    P = (A @ c).squeeze(1)\n",
-        "    P = sum((e @ a) / (a @ a) * a for a in columns)\n")),
-    "the reference projected on the estimate": changed(SHIFTS_BY_LOOP, (
-        "    e, s = estimate.double(), reference.double()", "    s, e = estimate.double(), reference.double()")),
+    "the best single shift": changed(
+        SHIFTS_BY_LOOP,
+        (
+            "    A = torch.stack(columns, 1)\n    c = torch.linalg.lstsq(A, e.unsqueeze(1)).solution\n"
+            "    P = (A @ c).squeeze(1)\n",
+            "    options = [(e @ a) / (a @ a) * a for a in columns]\n"
+            "    P = max(options, key=lambda p: float((p ** 2).sum()))\n",
+        ),
+    ),
+    "a projection on each copy, all added": changed(
+        SHIFTS_BY_LOOP,
+        (
+            "    A = torch.stack(columns, 1)\n    c = torch.linalg.lstsq(A, e.unsqueeze(1)).solution\n"
+            "    P = (A @ c).squeeze(1)\n",
+            "    P = sum((e @ a) / (a @ a) * a for a in columns)\n",
+        ),
+    ),
+    "the reference projected on the estimate": changed(
+        SHIFTS_BY_LOOP,
+        ("    e, s = estimate.double(), reference.double()", "    s, e = estimate.double(), reference.double()"),
+    ),
     "the reference's energy above": changed(SHIFTS_BY_LOOP, ("(P ** 2).sum() / ", "(s ** 2).sum() / ")),
     "the estimate's energy above": changed(SHIFTS_BY_LOOP, ("(P ** 2).sum() / ", "(e ** 2).sum() / ")),
     "the plain SDR's error below": changed(SHIFTS_BY_LOOP, ("((e - P) ** 2)", "((e - s) ** 2)")),
     "20 for 10": changed(SHIFTS_BY_LOOP, ("10 * torch.log10", "20 * torch.log10")),
-    "silence isn't looked at": changed(SHIFTS_BY_LOOP, ('    if (e == 0).all() or (s == 0).all():\n        return float("nan")\n', "")),
-    "a small number that swallows quiet signals": changed(SHIFTS_BY_LOOP, ("((e - P) ** 2).sum()", "(((e - P) ** 2).sum() + 1e-6)")),
-    "a tensor": changed(SHIFTS_BY_LOOP, ("return float(10 * torch.log10((P ** 2).sum() / ((e - P) ** 2).sum()))",
-                                         "return 10 * torch.log10((P ** 2).sum() / ((e - P) ** 2).sum())")),
-    "soft called silent": changed(SHIFTS_BY_LOOP, ("(e == 0).all() or (s == 0).all()", "(e.abs() < 1e-8).all() or (s.abs() < 1e-8).all()")),
+    "silence isn't looked at": changed(
+        SHIFTS_BY_LOOP, ('    if (e == 0).all() or (s == 0).all():\n        return float("nan")\n', "")
+    ),
+    "a small number that swallows quiet signals": changed(
+        SHIFTS_BY_LOOP, ("((e - P) ** 2).sum()", "(((e - P) ** 2).sum() + 1e-6)")
+    ),
+    "a tensor": changed(
+        SHIFTS_BY_LOOP,
+        (
+            "return float(10 * torch.log10((P ** 2).sum() / ((e - P) ** 2).sum()))",
+            "return 10 * torch.log10((P ** 2).sum() / ((e - P) ** 2).sum())",
+        ),
+    ),
+    "soft called silent": changed(
+        SHIFTS_BY_LOOP, ("(e == 0).all() or (s == 0).all()", "(e.abs() < 1e-8).all() or (s.abs() < 1e-8).all()")
+    ),
 }
 
-# ---------------------------------------------------------------------------------------------- 5, correlation within songs
+# ---------------------------------------------------------------------------------------------- 5, correlation within
+# songs
 
 WITHIN_BY_LOOP = """
 def within_song_correlation(ratings, scores):
@@ -342,32 +432,56 @@ WITHIN_RIGHT = {"loop": WITHIN_BY_LOOP, "SciPy": WITHIN_BY_SCIPY, "lists": WITHI
 WITHIN_WRONG = {
     "all songs in one": changed(WITHIN_BY_LOOP, ("zip(ratings, scores)", "[(ratings.flatten(), scores.flatten())]")),
     "over the songs of each system": changed(WITHIN_BY_LOOP, ("zip(ratings, scores)", "zip(ratings.T, scores.T)")),
-    "Pearson's, of the values": changed(WITHIN_BY_LOOP, ("ranks(rated[there]), ranks(scored[there])",
-                                                         "rated[there].double(), scored[there].double()")),
-    "ties in the order they come": changed(WITHIN_BY_LOOP, (
-        "torch.stack([(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x]).double()",
-        "x.argsort(stable=True).argsort().double()")),
-    "ties share the lowest rank": changed(WITHIN_BY_LOOP, ("(x < v).sum() + ((x == v).sum() + 1) / 2", "(x < v).sum() + 1")),
-    "argsort for ranks": changed(WITHIN_BY_LOOP, (
-        "torch.stack([(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x]).double()", "x.argsort().double()")),
-    "the short formula, wrong with ties": changed(WITHIN_BY_LOOP, (
-        "        a, b = a - a.mean(), b - b.mean()\n", "        n = len(a)\n"),
+    "Pearson's, of the values": changed(
+        WITHIN_BY_LOOP, ("ranks(rated[there]), ranks(scored[there])", "rated[there].double(), scored[there].double()")
+    ),
+    "ties in the order they come": changed(
+        WITHIN_BY_LOOP,
+        (
+            "torch.stack([(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x]).double()",
+            "x.argsort(stable=True).argsort().double()",
+        ),
+    ),
+    "ties share the lowest rank": changed(
+        WITHIN_BY_LOOP, ("(x < v).sum() + ((x == v).sum() + 1) / 2", "(x < v).sum() + 1")
+    ),
+    "argsort for ranks": changed(
+        WITHIN_BY_LOOP,
+        ("torch.stack([(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x]).double()", "x.argsort().double()"),
+    ),
+    "the short formula, wrong with ties": changed(
+        WITHIN_BY_LOOP,
+        ("        a, b = a - a.mean(), b - b.mean()\n", "        n = len(a)\n"),
         ("a.norm() > 0 and b.norm() > 0", "a.std() > 0 and b.std() > 0"),
-        ("float(a @ b / (a.norm() * b.norm()))", "float(1 - 6 * ((a - b) ** 2).sum() / (n * (n ** 2 - 1)))")),
-    "NaN as zero": changed(WITHIN_BY_LOOP, ("rated.isnan().logical_not() & scored.isnan().logical_not()",
-                                            "torch.ones_like(rated, dtype=torch.bool)"),
-                           ("ranks(rated[there]), ranks(scored[there])", "ranks(rated.nan_to_num(0)), ranks(scored.nan_to_num(0))")),
-    "ranks before NaN is left out": changed(WITHIN_BY_LOOP, ("ranks(rated[there]), ranks(scored[there])",
-                                                             "ranks(rated)[there], ranks(scored)[there]")),
-    "infinity left out": changed(WITHIN_BY_LOOP, ("rated.isnan().logical_not() & scored.isnan().logical_not()",
-                                                  "rated.isfinite() & scored.isfinite()")),
+        ("float(a @ b / (a.norm() * b.norm()))", "float(1 - 6 * ((a - b) ** 2).sum() / (n * (n ** 2 - 1)))"),
+    ),
+    "NaN as zero": changed(
+        WITHIN_BY_LOOP,
+        ("rated.isnan().logical_not() & scored.isnan().logical_not()", "torch.ones_like(rated, dtype=torch.bool)"),
+        ("ranks(rated[there]), ranks(scored[there])", "ranks(rated.nan_to_num(0)), ranks(scored.nan_to_num(0))"),
+    ),
+    "ranks before NaN is left out": changed(
+        WITHIN_BY_LOOP, ("ranks(rated[there]), ranks(scored[there])", "ranks(rated)[there], ranks(scored)[there]")
+    ),
+    "infinity left out": changed(
+        WITHIN_BY_LOOP,
+        ("rated.isnan().logical_not() & scored.isnan().logical_not()", "rated.isfinite() & scored.isfinite()"),
+    ),
     "two pairs are enough": changed(WITHIN_BY_LOOP, ("there.sum() < 3", "there.sum() < 2")),
-    "equal ratings count as no correlation": changed(WITHIN_BY_LOOP, (
-        "        if a.norm() > 0 and b.norm() > 0:\n            results",
-        "        if not (a.norm() > 0 and b.norm() > 0):\n            results.append(0.0)\n        else:\n            results")),
-    "equal ratings make NaN": changed(WITHIN_BY_LOOP, (
-        "        if a.norm() > 0 and b.norm() > 0:\n            results", "        results")),
-    "the median over songs": changed(WITHIN_BY_LOOP, ("sum(results) / len(results)", "sorted(results)[len(results) // 2]")),
+    "equal ratings count as no correlation": changed(
+        WITHIN_BY_LOOP,
+        (
+            "        if a.norm() > 0 and b.norm() > 0:\n            results",
+            "        if not (a.norm() > 0 and b.norm() > 0):\n            results.append(0.0)\n        else:\n"
+            "            results",
+        ),
+    ),
+    "equal ratings make NaN": changed(
+        WITHIN_BY_LOOP, ("        if a.norm() > 0 and b.norm() > 0:\n            results", "        results")
+    ),
+    "the median over songs": changed(
+        WITHIN_BY_LOOP, ("sum(results) / len(results)", "sorted(results)[len(results) // 2]")
+    ),
     "0 where no song can be used": changed(WITHIN_BY_LOOP, ('float("nan")', "0.0")),
 }
 

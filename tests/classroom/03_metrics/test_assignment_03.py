@@ -14,7 +14,9 @@ class TestAssignment(AssignmentChecks):
     """See AssignmentChecks; the cases are those of cases.py beside this file."""
 
     def test_metrics_of_task_2_are_right_where_the_task_says_so(self):
-        """On ordinary noise all eight metrics agree with the SDR within a decibel; it takes a counterexample to tell them apart."""
+        """On ordinary noise all eight metrics agree with the SDR within a decibel;
+        it takes a counterexample to tell them apart.
+        """
         names = {"torch": torch, "LETTERS": "ABCDEFGH"}
         exec(self.given_cell("def by_norms"), names)
         generator = torch.Generator().manual_seed(0)

@@ -14,8 +14,10 @@ class TestRubric(RubricChecks):
             estimate, vocals = names["leaking_vocals"](sources, float(leak)), sources[3]
             best = float((estimate @ vocals) / (estimate @ estimate))
             gains = [best if column == "best" else float(column) for column in columns[:-1]]
-            table[leak] = [names["sdr"](gain * estimate, vocals) for gain in gains] + [names["si_sdr"](estimate, vocals)]
-            assert abs(names["si_sdr"](0.25 * estimate, vocals) - table[leak][-1]) < 0.01          # the knob doesn't matter
+            table[leak] = [names["sdr"](gain * estimate, vocals) for gain in gains] + [
+                names["si_sdr"](estimate, vocals)
+            ]
+            assert abs(names["si_sdr"](0.25 * estimate, vocals) - table[leak][-1]) < 0.01  # the knob doesn't matter
         return table
 
     def test_the_reading(self):

@@ -1,8 +1,8 @@
 """Answers to assignment 4 by imagined students: right ones in several styles, and the mistakes that students make.
 
 CASES[task]["right" | "wrong"][name] is the source of a task cell, below its first line, which the notebook gives. A
-mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be right,
-but takes its work from the chapter's module.
+mistake of one word is written as a change of a right answer, so that one sees what is wrong with it. TAKEN would be
+right, but takes its work from the chapter's module.
 """
 
 from tests.classroom.case_tools import as_cells, changed
@@ -57,11 +57,16 @@ def merged_statistics(parts):
     variance = (n * (s * s + (m - mean) ** 2)).sum(0) / n.sum()
     return int(n.sum()), mean.float(), variance.sqrt().float()
 """
-MERGED_RIGHT = {"variance within and between parts": BY_TOTAL_VARIANCE, "sums of squares in float64": BY_SUMS_OF_SQUARES,
-                "two parts at a time": BY_PAIRS, "stacked": BY_STACKING}
+MERGED_RIGHT = {
+    "variance within and between parts": BY_TOTAL_VARIANCE,
+    "sums of squares in float64": BY_SUMS_OF_SQUARES,
+    "two parts at a time": BY_PAIRS,
+    "stacked": BY_STACKING,
+}
 MERGED_WRONG = {
-    "deviations averaged": changed(BY_TOTAL_VARIANCE,
-        ("(within + between).sqrt().float()", "sum(n / total * s for n, m, s in parts)")),
+    "deviations averaged": changed(
+        BY_TOTAL_VARIANCE, ("(within + between).sqrt().float()", "sum(n / total * s for n, m, s in parts)")
+    ),
     "what lies between the parts forgotten": changed(BY_TOTAL_VARIANCE, ("(within + between)", "within")),
     "what lies within the parts forgotten": changed(BY_TOTAL_VARIANCE, ("(within + between)", "between")),
     "every part counts the same": """
@@ -71,25 +76,38 @@ def merged_statistics(parts):
     mean = m.mean(0)
     return sum(part[0] for part in parts), mean.float(), (s ** 2 + (m - mean) ** 2).mean(0).sqrt().float()
 """,
-    "the distance between parts counts the same for all": changed(BY_TOTAL_VARIANCE,
-        ("sum(n / total * (m.double() - mean) ** 2 for n, m, s in parts)",
-         "sum((m.double() - mean) ** 2 for n, m, s in parts) / len(parts)")),
+    "the distance between parts counts the same for all": changed(
+        BY_TOTAL_VARIANCE,
+        (
+            "sum(n / total * (m.double() - mean) ** 2 for n, m, s in parts)",
+            "sum((m.double() - mean) ** 2 for n, m, s in parts) / len(parts)",
+        ),
+    ),
     "the variance for the deviation": changed(BY_TOTAL_VARIANCE, (".sqrt()", "")),
-    "divided by one less": changed(BY_TOTAL_VARIANCE, ("(within + between)", "((within + between) * total / (total - 1))")),
-    "a part without frames brings its NaN": changed(BY_TOTAL_VARIANCE,
-        ("parts = [part for part in parts if part[0] > 0]", "parts = list(parts)")),
+    "divided by one less": changed(
+        BY_TOTAL_VARIANCE, ("(within + between)", "((within + between) * total / (total - 1))")
+    ),
+    "a part without frames brings its NaN": changed(
+        BY_TOTAL_VARIANCE, ("parts = [part for part in parts if part[0] > 0]", "parts = list(parts)")
+    ),
     "sums of squares in float32": changed(BY_SUMS_OF_SQUARES, ("m, s = m.double(), s.double()", "m, s = m, s")),
     "distance between parts not squared": changed(BY_PAIRS, ("step ** 2 * count * n", "step.abs() * count * n")),
-    "two at a time, the new mean too early": changed(BY_PAIRS,
+    "two at a time, the new mean too early": changed(
+        BY_PAIRS,
         ("        squares =", "        mean = mean + step * n / (count + n)\n        squares ="),
         ("        mean = mean + step * n / (count + n)\n        count += n", "        count += n"),
-        ("step ** 2 * count * n / (count + n)", "(m - mean) ** 2 * count * n / (count + n)")),
+        ("step ** 2 * count * n / (count + n)", "(m - mean) ** 2 * count * n / (count + n)"),
+    ),
     "the number of frames as a float": changed(BY_STACKING, ("int(n.sum())", "float(n.sum())")),
     "only the first two parts": changed(BY_TOTAL_VARIANCE, ("if part[0] > 0]", "if part[0] > 0][:2]")),
-    "the parts' tensors changed in place": changed(BY_PAIRS,
-        ("m.clone(), s.clone()", "m, s"), ("mean = mean + step * n / (count + n)", "mean += step * n / (count + n)")),
-    "float64 returned": changed(BY_TOTAL_VARIANCE,
-        ("mean.float(), (within + between).sqrt().float()", "mean, (within + between).sqrt()")),
+    "the parts' tensors changed in place": changed(
+        BY_PAIRS,
+        ("m.clone(), s.clone()", "m, s"),
+        ("mean = mean + step * n / (count + n)", "mean += step * n / (count + n)"),
+    ),
+    "float64 returned": changed(
+        BY_TOTAL_VARIANCE, ("mean.float(), (within + between).sqrt().float()", "mean, (within + between).sqrt()")
+    ),
 }
 
 # -------------------------------------------------------------------------------------------- 2, an LSTM from the end
@@ -147,28 +165,44 @@ def lstm_from_the_end(x, W, U, b, order):
         found[t] = h = c.tanh() * gate["o"].sigmoid()
     return torch.stack([found[t] for t in range(len(x))])
 """
-LSTM_RIGHT = {"loop": LSTM_BY_LOOP, "LSTMCell with moved rows": LSTM_BY_CELL, "LSTM on the flipped frames": LSTM_BY_MODULE,
-              "all frames' inputs at once": LSTM_BY_VIEW,
-              "weights as constants": changed(LSTM_BY_LOOP, ("    frames, batch, _ = x.shape",
-                                                             "    W, U, b = W.detach(), U.detach(), b.detach()\n    frames, batch, _ = x.shape"))}
+LSTM_RIGHT = {
+    "loop": LSTM_BY_LOOP,
+    "LSTMCell with moved rows": LSTM_BY_CELL,
+    "LSTM on the flipped frames": LSTM_BY_MODULE,
+    "all frames' inputs at once": LSTM_BY_VIEW,
+    "weights as constants": changed(
+        LSTM_BY_LOOP,
+        (
+            "    frames, batch, _ = x.shape",
+            "    W, U, b = W.detach(), U.detach(), b.detach()\n    frames, batch, _ = x.shape",
+        ),
+    ),
+}
 LSTM_WRONG = {
     "from the beginning": changed(LSTM_BY_LOOP, ("range(frames - 1, -1, -1)", "range(frames)")),
     "not turned back": changed(LSTM_BY_MODULE, ("(x.flip(0))[0].flip(0)", "(x.flip(0))[0]")),
     "turned back, but read from the beginning": changed(LSTM_BY_MODULE, ("lstm(x.flip(0))", "lstm(x)")),
     "PyTorch's order, whatever is asked": changed(LSTM_BY_LOOP, ("enumerate(order)", 'enumerate("ifgo")')),
     "the order of the visible example": changed(LSTM_BY_LOOP, ("enumerate(order)", "enumerate(ORDER)")),
-    "the order inverted": changed(LSTM_BY_MODULE,
-        ("""torch.cat([torch.arange(order.index(gate) * n, order.index(gate) * n + n) for gate in "ifgo"])""",
-         """torch.cat([torch.arange("ifgo".index(gate) * n, "ifgo".index(gate) * n + n) for gate in order])""")),
+    "the order inverted": changed(
+        LSTM_BY_MODULE,
+        (
+            """torch.cat([torch.arange(order.index(gate) * n, order.index(gate) * n + n) for gate in "ifgo"])""",
+            """torch.cat([torch.arange("ifgo".index(gate) * n, "ifgo".index(gate) * n + n) for gate in order])""",
+        ),
+    ),
     "gates by turns, not in blocks": changed(LSTM_BY_LOOP, ("slice(k * n, (k + 1) * n)", "slice(k, None, 4)")),
     "no tanh on the cell": changed(LSTM_BY_LOOP, ("h = o * torch.tanh(c)", "h = o * c")),
-    "a sigmoid for every gate": changed(LSTM_BY_LOOP, ('g = torch.tanh(a[:, rows["g"]])', 'g = torch.sigmoid(a[:, rows["g"]])')),
+    "a sigmoid for every gate": changed(
+        LSTM_BY_LOOP, ('g = torch.tanh(a[:, rows["g"]])', 'g = torch.sigmoid(a[:, rows["g"]])')
+    ),
     "the cell for the output": changed(LSTM_BY_LOOP, ("out[t] = h", "out[t] = c")),
     "h forgotten": changed(LSTM_BY_LOOP, ("x[t] @ W.T + h @ U.T + b", "x[t] @ W.T + b")),
     "the bias forgotten": changed(LSTM_BY_LOOP, (" + h @ U.T + b", " + h @ U.T")),
     "the forget gate as in a GRU": changed(LSTM_BY_LOOP, ("f * c + i * g", "f * c + (1 - f) * g")),
-    "songs for frames": changed(LSTM_BY_MODULE, ("lstm(x.flip(0))[0].flip(0)",
-                                                 "lstm(x.transpose(0, 1).flip(0))[0].flip(0).transpose(0, 1)")),
+    "songs for frames": changed(
+        LSTM_BY_MODULE, ("lstm(x.flip(0))[0].flip(0)", "lstm(x.transpose(0, 1).flip(0))[0].flip(0).transpose(0, 1)")
+    ),
     "no gradient": changed(LSTM_BY_LOOP, ("a = x[t] @", "a = x[t].detach() @")),
 }
 
@@ -216,29 +250,45 @@ FOLDED_RIGHT = {"step by step": FOLDED_STEP_BY_STEP, "by what silence and unit i
 FOLDED_WRONG = {
     "epsilon forgotten": changed(FOLDED_STEP_BY_STEP, ("norm.running_var + norm.eps", "norm.running_var")),
     "PyTorch's usual epsilon": changed(FOLDED_STEP_BY_STEP, ("+ norm.eps", "+ 1e-5")),
-    "the variance for the deviation": changed(FOLDED_STEP_BY_STEP,
-        ("torch.sqrt(norm.running_var + norm.eps)", "norm.running_var + norm.eps")),
-    "epsilon outside the root": changed(FOLDED_STEP_BY_STEP,
-        ("torch.sqrt(norm.running_var + norm.eps)", "torch.sqrt(norm.running_var) + norm.eps")),
+    "the variance for the deviation": changed(
+        FOLDED_STEP_BY_STEP, ("torch.sqrt(norm.running_var + norm.eps)", "norm.running_var + norm.eps")
+    ),
+    "epsilon outside the root": changed(
+        FOLDED_STEP_BY_STEP, ("torch.sqrt(norm.running_var + norm.eps)", "torch.sqrt(norm.running_var) + norm.eps")
+    ),
     "scaled first, then shifted": changed(FOLDED_STEP_BY_STEP, ("[shift * scale]", "[shift]")),
     "shift with the other sign": changed(FOLDED_STEP_BY_STEP, ("[shift * scale]", "[-shift * scale]")),
-    "scale as a divisor": changed(FOLDED_STEP_BY_STEP, ("V * torch.cat([scale] * many)", "V / torch.cat([scale] * many)")),
+    "scale as a divisor": changed(
+        FOLDED_STEP_BY_STEP, ("V * torch.cat([scale] * many)", "V / torch.cat([scale] * many)")
+    ),
     "shift forgotten": changed(FOLDED_STEP_BY_STEP, ("V @ torch.cat([shift * scale] * many)", "0")),
-    "channels by turns": changed(FOLDED_STEP_BY_STEP, ("torch.cat([scale] * many)", "scale.repeat_interleave(many)"),
-                                 ("torch.cat([shift * scale] * many)", "(shift * scale).repeat_interleave(many)")),
-    "gamma forgotten": changed(FOLDED_STEP_BY_STEP, ("norm.weight.unsqueeze(1) * W", "W"),
-                               ("norm.weight * (b -", "(b -")),
+    "channels by turns": changed(
+        FOLDED_STEP_BY_STEP,
+        ("torch.cat([scale] * many)", "scale.repeat_interleave(many)"),
+        ("torch.cat([shift * scale] * many)", "(shift * scale).repeat_interleave(many)"),
+    ),
+    "gamma forgotten": changed(
+        FOLDED_STEP_BY_STEP, ("norm.weight.unsqueeze(1) * W", "W"), ("norm.weight * (b -", "(b -")
+    ),
     "gamma on the weights only": changed(FOLDED_STEP_BY_STEP, ("norm.weight * (b -", "(b -")),
     "beta forgotten": changed(FOLDED_STEP_BY_STEP, (" / std + norm.bias", " / std")),
-    "beta scaled too": changed(FOLDED_STEP_BY_STEP,
-        ("norm.weight * (b - norm.running_mean) / std + norm.bias", "norm.weight * (b - norm.running_mean + norm.bias) / std")),
+    "beta scaled too": changed(
+        FOLDED_STEP_BY_STEP,
+        (
+            "norm.weight * (b - norm.running_mean) / std + norm.bias",
+            "norm.weight * (b - norm.running_mean + norm.bias) / std",
+        ),
+    ),
     "the norm is left in another mode": changed(FOLDED_BY_PROBING, ("copy.deepcopy(norm).eval()", "norm.eval()")),
-    "the norm takes the batch's statistics": changed(FOLDED_BY_PROBING,
+    "the norm takes the batch's statistics": changed(
+        FOLDED_BY_PROBING,
         ("copy.deepcopy(norm).eval()", "copy.deepcopy(norm).train()"),
-        ("layers(torch.zeros(1,", "layers(torch.zeros(2,")),
+        ("layers(torch.zeros(1,", "layers(torch.zeros(2,"),
+    ),
 }
 
-# ---------------------------------------------------------------------------------------------- 4, sources by their places
+# ---------------------------------------------------------------------------------------------- 4, sources by their
+# places
 
 PLACE_BY_LOOPS = """
 def separate_by_place(v, angles, X, noise):
@@ -276,9 +326,15 @@ def separate_by_place(v, angles, X, noise):
 """
 PLACE_RIGHT = {"loops": PLACE_BY_LOOPS, "determinant": PLACE_BY_DETERMINANT, "einsum and inverse": PLACE_BY_INVERSE}
 PLACE_WRONG = {
-    "noise forgotten": changed(PLACE_BY_LOOPS, ("noise * torch.eye(2, dtype=v.dtype)", "1e-6 * torch.eye(2, dtype=v.dtype)")),
-    "noise for each source": changed(PLACE_BY_LOOPS, ("noise * torch.eye(2, dtype=v.dtype)", "sources * noise * torch.eye(2, dtype=v.dtype)")),
-    "noise in all four places": changed(PLACE_BY_LOOPS, ("torch.eye(2, dtype=v.dtype)", "torch.ones(2, 2, dtype=v.dtype)")),
+    "noise forgotten": changed(
+        PLACE_BY_LOOPS, ("noise * torch.eye(2, dtype=v.dtype)", "1e-6 * torch.eye(2, dtype=v.dtype)")
+    ),
+    "noise for each source": changed(
+        PLACE_BY_LOOPS, ("noise * torch.eye(2, dtype=v.dtype)", "sources * noise * torch.eye(2, dtype=v.dtype)")
+    ),
+    "noise in all four places": changed(
+        PLACE_BY_LOOPS, ("torch.eye(2, dtype=v.dtype)", "torch.ones(2, 2, dtype=v.dtype)")
+    ),
     "places ignored": """
 def separate_by_place(v, angles, X, noise):
     return (v / (v.sum(0) + noise))[:, None] * X
@@ -289,19 +345,42 @@ def separate_by_place(v, angles, X, noise):
     seen = torch.einsum("jc,ckm->jkm", a.to(X.dtype), X)
     return torch.einsum("jc,jkm->jckm", a.to(X.dtype), v / (v.sum(0) + noise) * seen)
 """,
-    "places only: a projection": changed(PLACE_BY_INVERSE, ("torch.linalg.inv(C)", "torch.eye(2).to(C).expand_as(C) / (1 + noise)")),
-    "left and right swapped": changed(PLACE_BY_DETERMINANT, ("p = angles.cos()", "p = angles.sin()"), ("q = angles.sin()", "q = angles.cos()")),
-    "each source against itself alone": changed(PLACE_BY_LOOPS,
+    "places only: a projection": changed(
+        PLACE_BY_INVERSE, ("torch.linalg.inv(C)", "torch.eye(2).to(C).expand_as(C) / (1 + noise)")
+    ),
+    "left and right swapped": changed(
+        PLACE_BY_DETERMINANT, ("p = angles.cos()", "p = angles.sin()"), ("q = angles.sin()", "q = angles.cos()")
+    ),
+    "each source against itself alone": changed(
+        PLACE_BY_LOOPS,
         ("inverse = torch.linalg.inv(C)", "inverse = None"),
-        ("gain = v[j, k, m] * R[j] @ inverse",
-         "gain = v[j, k, m] * R[j] @ torch.linalg.inv(v[j, k, m] * R[j] + noise * torch.eye(2, dtype=v.dtype))")),
-    "divided element by element": changed(PLACE_BY_LOOPS, ("torch.linalg.inv(C)", "1 / C"), ("* R[j] @ inverse", "* R[j] * inverse")),
-    "the power taken as an amplitude": changed(PLACE_BY_LOOPS, ("sources, bins, frames = v.shape", "sources, bins, frames = v.shape\n    v = v ** 2")),
+        (
+            "gain = v[j, k, m] * R[j] @ inverse",
+            "gain = v[j, k, m] * R[j] @ torch.linalg.inv(v[j, k, m] * R[j] + noise * torch.eye(2, dtype=v.dtype))",
+        ),
+    ),
+    "divided element by element": changed(
+        PLACE_BY_LOOPS, ("torch.linalg.inv(C)", "1 / C"), ("* R[j] @ inverse", "* R[j] * inverse")
+    ),
+    "the power taken as an amplitude": changed(
+        PLACE_BY_LOOPS, ("sources, bins, frames = v.shape", "sources, bins, frames = v.shape\n    v = v ** 2")
+    ),
     "v forgotten in the gain": changed(PLACE_BY_LOOPS, ("gain = v[j, k, m] * R[j]", "gain = (v[j, k, m] > 0) * R[j]")),
-    "the other order: inverse times R": changed(PLACE_BY_LOOPS, ("v[j, k, m] * R[j] @ inverse", "v[j, k, m] * inverse @ R[j]")),
-    "two sources only": changed(PLACE_BY_LOOPS, ("            for j in range(sources):\n                C =", "            for j in range(min(2, sources)):\n                C =")),
-    "the noise of the visible example": changed(PLACE_BY_DETERMINANT, ("(v * p * p).sum(0) + noise", "(v * p * p).sum(0) + NOISE"),
-                                                ("(v * q * q).sum(0) + noise", "(v * q * q).sum(0) + NOISE")),
+    "the other order: inverse times R": changed(
+        PLACE_BY_LOOPS, ("v[j, k, m] * R[j] @ inverse", "v[j, k, m] * inverse @ R[j]")
+    ),
+    "two sources only": changed(
+        PLACE_BY_LOOPS,
+        (
+            "            for j in range(sources):\n                C =",
+            "            for j in range(min(2, sources)):\n                C =",
+        ),
+    ),
+    "the noise of the visible example": changed(
+        PLACE_BY_DETERMINANT,
+        ("(v * p * p).sum(0) + noise", "(v * p * p).sum(0) + NOISE"),
+        ("(v * q * q).sum(0) + noise", "(v * q * q).sum(0) + NOISE"),
+    ),
     "the sources before they reach the channels": changed(PLACE_BY_DETERMINANT, ("[p * s, q * s]", "[s, s]")),
 }
 
@@ -359,10 +438,17 @@ def load_run(run, saved):
     run.batches.set_state(saved["random"][0])
     torch.random.set_rng_state(saved["random"][1])
 """
-RUN_RIGHT = {"copies of every part": RUN_BY_COPIES, "through a file in memory": RUN_THROUGH_BYTES, "values copied in place": RUN_IN_PLACE,
-             "the rate computed from the step": changed(RUN_BY_COPIES, ('        "rate": run.rate,\n', ""),
-                                                        ('    run.rate = saved["rate"]\n', ""),
-                                                        ('run.step = saved["step"]', 'run.step = saved["step"]\n    run.rate = 0.02 * 0.95 ** run.step'))}
+RUN_RIGHT = {
+    "copies of every part": RUN_BY_COPIES,
+    "through a file in memory": RUN_THROUGH_BYTES,
+    "values copied in place": RUN_IN_PLACE,
+    "the rate computed from the step": changed(
+        RUN_BY_COPIES,
+        ('        "rate": run.rate,\n', ""),
+        ('    run.rate = saved["rate"]\n', ""),
+        ('run.step = saved["step"]', 'run.step = saved["step"]\n    run.rate = 0.02 * 0.95 ** run.step'),
+    ),
+}
 RUN_WRONG = {
     "the network and the velocities only": """
 def save_run(run):
@@ -373,31 +459,54 @@ def load_run(run, saved):
     run.model.load_state_dict(saved["model"])
     run.velocity = saved["velocity"]
 """,
-    "the parameters without the batch norm's statistics": changed(RUN_BY_COPIES,
+    "the parameters without the batch norm's statistics": changed(
+        RUN_BY_COPIES,
         ("run.model.state_dict().items()", "run.model.named_parameters()"),
-        ('load_state_dict(saved["model"])', 'load_state_dict(saved["model"], strict=False)')),
-    "the velocities forgotten": changed(RUN_BY_COPIES,
-        ('    run.velocity = {name: value.clone() for name, value in saved["velocity"].items()}\n', "")),
+        ('load_state_dict(saved["model"])', 'load_state_dict(saved["model"], strict=False)'),
+    ),
+    "the velocities forgotten": changed(
+        RUN_BY_COPIES, ('    run.velocity = {name: value.clone() for name, value in saved["velocity"].items()}\n', "")
+    ),
     "the rate forgotten": changed(RUN_BY_COPIES, ('    run.rate = saved["rate"]\n', "")),
-    "the rate rounded": changed(RUN_BY_COPIES,
-        ('run.rate = saved["rate"]', 'run.rate = round(saved["rate"], 5)')),
-    "the batches' generator forgotten": changed(RUN_BY_COPIES, ('    run.batches.set_state(saved["generators"][0])\n', "")),
-    "the batches' generator set to its first seed": changed(RUN_BY_COPIES,
-        ('run.batches.set_state(saved["generators"][0])', "run.batches.manual_seed(run.batches.initial_seed())")),
+    "the rate rounded": changed(RUN_BY_COPIES, ('run.rate = saved["rate"]', 'run.rate = round(saved["rate"], 5)')),
+    "the batches' generator forgotten": changed(
+        RUN_BY_COPIES, ('    run.batches.set_state(saved["generators"][0])\n', "")
+    ),
+    "the batches' generator set to its first seed": changed(
+        RUN_BY_COPIES,
+        ('run.batches.set_state(saved["generators"][0])', "run.batches.manual_seed(run.batches.initial_seed())"),
+    ),
     "dropout's generator forgotten": changed(RUN_BY_COPIES, ('    torch.set_rng_state(saved["generators"][1])\n', "")),
-    "the same seed for dropout again": changed(RUN_BY_COPIES, ('torch.set_rng_state(saved["generators"][1])', "torch.manual_seed(1)")),
-    "the averaged weights forgotten": changed(RUN_BY_COPIES,
-        ('    run.average = {name: value.clone() for name, value in saved["average"].items()}\n', "")),
-    "the average started anew from the weights": changed(RUN_BY_COPIES,
-        ('value.clone() for name, value in saved["average"].items()', "value.detach().clone() for name, value in run.model.named_parameters()")),
+    "the same seed for dropout again": changed(
+        RUN_BY_COPIES, ('torch.set_rng_state(saved["generators"][1])', "torch.manual_seed(1)")
+    ),
+    "the averaged weights forgotten": changed(
+        RUN_BY_COPIES, ('    run.average = {name: value.clone() for name, value in saved["average"].items()}\n', "")
+    ),
+    "the average started anew from the weights": changed(
+        RUN_BY_COPIES,
+        (
+            'value.clone() for name, value in saved["average"].items()',
+            "value.detach().clone() for name, value in run.model.named_parameters()",
+        ),
+    ),
     "the number of steps forgotten": changed(RUN_BY_COPIES, ('    run.step = saved["step"]\n', "")),
-    "what is saved goes on with the run": changed(RUN_BY_COPIES,
+    "what is saved goes on with the run": changed(
+        RUN_BY_COPIES,
         ("{name: value.clone() for name, value in run.model.state_dict().items()}", "run.model.state_dict()"),
-        ("{name: value.clone() for name, value in run.velocity.items()}", "run.velocity")),
-    "the average is shared with what is saved": changed(RUN_BY_COPIES,
-        ('run.average = {name: value.clone() for name, value in saved["average"].items()}', 'run.average = saved["average"]')),
-    "saving changes the batch norm and takes random numbers": changed(RUN_BY_COPIES,
-        ("def save_run(run):\n    return {", "def save_run(run):\n    run.model(torch.zeros(2, 6))\n    return {")),
+        ("{name: value.clone() for name, value in run.velocity.items()}", "run.velocity"),
+    ),
+    "the average is shared with what is saved": changed(
+        RUN_BY_COPIES,
+        (
+            'run.average = {name: value.clone() for name, value in saved["average"].items()}',
+            'run.average = saved["average"]',
+        ),
+    ),
+    "saving changes the batch norm and takes random numbers": changed(
+        RUN_BY_COPIES,
+        ("def save_run(run):\n    return {", "def save_run(run):\n    run.model(torch.zeros(2, 6))\n    return {"),
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------- taken from the chapter

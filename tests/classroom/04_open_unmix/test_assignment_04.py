@@ -28,8 +28,10 @@ class TestAssignment(AssignmentChecks):
         names = {"torch": torch}
         exec(self.given_cell("# EXPERIMENT"), names)
         sources = torch.randn(2, 2, 30000, generator=torch.Generator().manual_seed(0))
-        sources[0, 1], sources[1, 0] = 0.1 * sources[0, 0], 0.1 * sources[1, 1]            # one on the left, one on the right
-        scores = {setting: names["sdr_of_stand_in"](sources, 6.0, *setting) for setting in ((0, False), (0, True), (1, False))}
+        sources[0, 1], sources[1, 0] = 0.1 * sources[0, 0], 0.1 * sources[1, 1]  # one on the left, one on the right
+        scores = {
+            setting: names["sdr_of_stand_in"](sources, 6.0, *setting) for setting in ((0, False), (0, True), (1, False))
+        }
         assert scores[0, True] > scores[0, False] + 3
         assert scores[1, False] > scores[0, True] + 2
         sources[1] = 0                                                                     # silence has no score

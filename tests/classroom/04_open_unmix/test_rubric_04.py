@@ -15,8 +15,10 @@ class TestRubric(RubricChecks):
         table = {}
         for row in rows:
             channels, setting = row.split(", ")
-            table[row] = [names["sdr_of_stand_in"](sources[channels], float(column.removesuffix(" dB")), *SETTINGS[setting])
-                          for column in columns]
+            table[row] = [
+                names["sdr_of_stand_in"](sources[channels], float(column.removesuffix(" dB")), *SETTINGS[setting])
+                for column in columns
+            ]
         return table
 
     def test_the_reading(self):

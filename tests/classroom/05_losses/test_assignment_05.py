@@ -29,7 +29,9 @@ class TestAssignment(AssignmentChecks):
         second, change = first.flip(0), {}
         for name, loss in (("plain", lambda e, s: (e - s).square().mean()),
                            ("log", lambda e, s: (e - s).square().mean((1, 2, 3, 4)).log10().mean())):
-            loud, soft = (names["sdr_of_shared_equalisers"]([first, level * second], loss).mean(1) for level in (1.0, 0.1))
+            loud, soft = (
+                names["sdr_of_shared_equalisers"]([first, level * second], loss).mean(1) for level in (1.0, 0.1)
+            )
             change[name] = (soft - loud)[1]                                # of the second song's score
         assert change["plain"] < -0.5
         assert change["log"].abs() < 0.1
