@@ -32,8 +32,7 @@ HEADER = ["task", "kind", "name", "points", "of", "verdict"]
 SEED = "classroom test"
 OTHER_SEEDS = ["first", "second", "third"]
 # How long a right answer may take, as a multiple of one that isn't filled in (about 0.3 s on one core, most of it for
-# the
-# process of its own): a ratio, as the machine may be busy otherwise.
+# the process of its own): a ratio, as the machine may be busy otherwise.
 TIMES_A_STUB = 8
 SECONDS_ANYWAY = 3.0            # what is allowed on a machine that is busy otherwise, where a ratio says little
 SLIPS = ("NameError", "SyntaxError", "IndentationError", "UnboundLocalError", "your cell:")

@@ -377,8 +377,7 @@ SHIFTS_WRONG = {
     ),
 }
 
-# ---------------------------------------------------------------------------------------------- 5, correlation within
-# songs
+# ------------------------------------------------------------------------------------------ 5, correlation within songs
 
 WITHIN_BY_LOOP = """
 def within_song_correlation(ratings, scores):
