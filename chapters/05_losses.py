@@ -362,11 +362,9 @@ def sdsdr_time(estimates: Tensor, references: Tensor) -> Tensor:
 # %%
 snr_of = lambda e, s: 10 * math.log10(float(s.square().sum() / (e - s).square().sum()))
 s, soft, too_loud = signal(1.0, 0.0), signal(0.5, 0.5), signal(2.0, 1.0)
-table = [[name,
-          snr_of(e, s),
-          snr_of(e, s) + 10 * math.log10(alpha ** 2), -float(sdsdr_time(e, s))]
-         for name, e, alpha in (("too soft", soft, 0.5), ("too loud", too_loud, 2), ("twice s",
-                                                                                     2 * s, 2))]
+table = [[name, snr_of(e, s), snr_of(e, s) + 10 * math.log10(alpha ** 2), -float(sdsdr_time(e, s))]
+         for name, e, alpha in (("too soft", soft, 0.5), ("too loud", too_loud, 2),
+                                ("twice s", 2 * s, 2))]
 show_table(table, ["estimate", "SNR", "L_down", "the smaller, SDSDR"], digits=2, caption="dB.")
 assert all(abs(got - min(snr, down)) < 1e-4 for _, snr, down, got in table)
 
@@ -399,8 +397,8 @@ assert wrong_way.grad.isfinite().all() and math.isnan(torch.log10(torch.tensor(-
 quiet, loud = torch.zeros(1, 1, 1, 4000), 0.1 * torch.randn(1, 1, 1, 4000, generator=P.generator)
 for loss in (l1_time, l2_time, sisdr_time, sdsdr_time):
     for estimate, target in ((quiet, loud), (loud, quiet), (quiet, quiet)):
-        assert loss(estimate, target).isfinite() and gradient(loss, estimate,
-                                                              target).isfinite().all()
+        assert loss(estimate, target).isfinite()
+        assert gradient(loss, estimate, target).isfinite().all()
 pushes = [gradient(sisdr_time, level * loud, quiet).norm() * level for level in (1.0, 0.01)]
 assert torch.allclose(pushes[0], pushes[1], rtol=0.05)
 assert gradient(sisdr_time, quiet, loud).norm() == 0
@@ -614,8 +612,7 @@ assert held["L2"] > held["L1"] > held["LOGL1"]
 # reaches the right magnitude puts it there **the wrong way round**.
 
 # %%
-grid = lambda *values: torch.tensor(values).reshape(1, 1, 1, -1, 1
-                                                    )  # (batch, source, channel, bin, frame)
+grid = lambda *values: torch.tensor(values).reshape(1, 1, 1, -1, 1)  # one bin a value
 assert abs(l1_freq(grid(3.0, 1.0), grid(1.0, 1.0))
            - 1) < 1e-6 and abs(l2_freq(grid(3.0, 1.0), grid(1.0, 1.0)) - 2) < 1e-6
 assert abs(sisdr_freq(grid(2.0, 1.0), grid(1.0, 0.0)) + 10 * math.log10(4)) < 1e-5
@@ -775,9 +772,8 @@ for beta in (0.1, 0.5):
     lowest = points[torch.stack([loss_at(e, beta) for e in points]).argmin()]
     assert abs(lowest - (1 - 0.5 * beta) / (1 - beta)) < 0.05
 assert loss_at(1e4, 1.5) < -1e6 and loss_at(1e4, 1.0) < -1e3 and loss_at(1e4, 0.5) > 0
-assert torch.allclose(dissimilarity(S.abs(),
-                                    S.abs().roll(1, 0), 0.0), l2_freq(S.abs(),
-                                                                      S.abs().roll(1, 0)))
+other_songs = S.abs().roll(1, 0)
+assert torch.allclose(dissimilarity(S.abs(), other_songs, 0.0), l2_freq(S.abs(), other_songs))
 
 # %% [markdown]
 # Gusó et al. say themselves that this loss has no lower bound. We take $\beta = 1/30$, with four sources far from the
@@ -830,8 +826,8 @@ level = depth.unsqueeze(1).expand_as(ideal_low)  # (song, source, channel, bin, 
 
 # %%
 silent, energy = level < -60, S_low.abs().square()
-share_points, share_energy = float(silent.float().mean()), float(energy[silent].sum()
-                                                                 / energy.sum())
+share_points = float(silent.float().mean())
+share_energy = float(energy[silent].sum() / energy.sum())
 print(
     f"silent points: {100 * share_points:.0f} % of all points, {100 * share_energy:.2f} % of the "
     f"energy"
@@ -935,9 +931,8 @@ assert changes["all bins"][0] > 10 * changes["all bins"][1] and changes["below 1
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.3), sharey=True)
 extent = (0, moved.shape[-1], 0, tracks[0].rate / 2000)                 # frames, kHz
-pictures = ((depth_all[0, 0,
-                       0], -100, 0, "the mixture, dB"), (ideal[0, drums,
-                                                               0], 0, 1, "ideal mask of the drums"),
+pictures = ((depth_all[0, 0, 0], -100, 0, "the mixture, dB"),
+            (ideal[0, drums, 0], 0, 1, "ideal mask of the drums"),
             (moved[0, drums, 0].clamp_min(1e-5).log10(), -4, -1, "its change, log10"))
 for axis, (picture, least, most, title) in zip(axes, pictures):
     image = axis.imshow(picture, origin="lower", aspect="auto", extent=extent, vmin=least,
@@ -1270,11 +1265,10 @@ def adversarial(estimates: Tensor, references: Tensor, unpaired_estimates: Tenso
 torch.manual_seed(0)
 discriminators = Discriminators(width=8)
 optimizer = torch.optim.Adam(discriminators.parameters(), 1e-3, betas=(0.5, 0.999))
-small, mixture = S.abs()[:4, ..., :256, :128], X.abs()[:4, ..., :256, :
-                                                       128]  # (song, source, channel, bin, frame)
-guess = 0.25 * mixture.unsqueeze(1).expand_as(small)
-sides = small[:2], guess[:2], small[2:], guess[
-    2:]  # real, estimate, unpaired real, unpaired estimate
+small = S.abs()[:4, ..., :256, :128]                   # (song, source, channel, bin, frame)
+guess = 0.25 * X.abs()[:4, ..., :256, :128].unsqueeze(1).expand_as(small)
+# real, estimate, unpaired real, unpaired estimate
+sides = small[:2], guess[:2], small[2:], guess[2:]
 
 # %% [markdown]
 # The first half of the game alone: the discriminators learn to tell real from estimated, while the estimates stand still.
@@ -1616,8 +1610,7 @@ class TaggerFeatures(nn.Module):
                 f"x has shape {tuple(x.shape)}; expected (batch, time) with at least 3840 samples "
                 f"at 16 kHz"
             )
-        power = stft(x, 512, 256).abs().square().transpose(-1,
-                                                           -2) @ self.mel  # (batch, frame, band)
+        power = stft(x, 512, 256).abs().square().mT @ self.mel             # (batch, frame, band)
         h = self.spec_bn(
             (10 * torch.log10(power.clamp_min(1e-10))).mT.unsqueeze(1))  # (batch, 1, band, frame)
         maps = []
@@ -1902,8 +1895,7 @@ at_edge = [
 # %%
 print(
     f"{len(runs)} runs; {len(trained)} of {len(experiment.KINDS)} losses; the best rate is the "
-    f"first or the last "
-    f"tried for {len(at_edge)}")
+    f"first or the last tried for {len(at_edge)}")
 assert len(trained) >= 2 and all(int(run["songs"]) == used["test_songs"] for run in runs)
 assert all(
     int(run["steps"]) == used["steps"] + used["further_steps"] * (run["loss"] in experiment.FURTHER)
@@ -1947,8 +1939,8 @@ natural = [run for run in runs if run["loss"] == "mrs" and run["date"] < "2026-1
 if natural:
     print(
         f"{len(natural)} runs of MRS, of {natural[0]['date']}: with natural logarithms, which "
-        f"give the log magnitudes "
-        f"{math.log(10):.1f} times the weight, and one norm for all sources together")
+        f"give the log magnitudes {math.log(10):.1f} times the weight, and one norm for all "
+        f"sources together")
 for loss in trained:
     if len(at_best[loss]) < len(experiment.SEEDS):
         print(f"{loss}: {len(at_best[loss])} of {len(experiment.SEEDS)} seeds at its best rate")
@@ -2073,11 +2065,11 @@ def curve(loss, learning_rate, seed=0):
         row for row in logs
         if row["loss"] == loss and float(row["rate"]) == learning_rate and row["seed"] == str(seed)
     ]
-    return torch.tensor([[float(row["step"]), float(row["value"])] for row in rows]).reshape(-1,
-                                                                                             2).mT
+    points = [[float(row["step"]), float(row["value"])] for row in rows]
+    return torch.tensor(points).reshape(-1, 2).mT
 
 # %% [markdown]
-# Each curve is drawn from where it starts, at 1, to where it ends, at 0, so that losses in different units can be laid over each other:
+# First six losses in frequency, with and without a logarithm:
 
 # %%
 logs = results("logs")
@@ -2094,11 +2086,9 @@ axes[0].set_ylabel("loss, from start to end")
 show(
     figure,
     "Training curves of six losses at their best rates, first seed: the logarithms and SISDR fall "
-    "more slowly and "
-    "stay restless.",
+    "more slowly and stay restless.",
     "Two panels of falling lines. L1, L2 and PSA fall within 100 steps and are then flat; LOG "
-    "losses "
-    "and SISDR fall through all 400 steps and jump up and down.")
+    "losses and SISDR fall through all 400 steps and jump up and down.")
 
 # %% [markdown]
 # How restless? We take the second half of each curve, remove its straight trend, and compare what is left with the whole
@@ -2125,9 +2115,8 @@ show_table([[name, *(f"{100 * value:.1f} %" for value in (min(of), max(of)))]
            ["family", "least restless", "most"],
            caption="Scatter of the second half as a share of the fall; first seed.")
 quiet_end = max(restless[loss] for loss in families["L1, L2, PSA, masks"])
-assert quiet_end < min(restless[loss]
-                       for loss in families["LOG"]) < min(restless[loss]
-                                                          for loss in families["SISDR"])
+least = {name: min(restless[loss] for loss in family) for name, family in families.items()}
+assert quiet_end < least["LOG"] < least["SISDR"]
 
 # %% [markdown]
 # So section 5.4 was right: what is nearly solved is pushed hard, and the logarithms don't come to rest, SISDR least of all.
@@ -2506,7 +2495,7 @@ show_table(
 # zero **and** all seeds agree on its sign.
 
 # %%
-def by_piece(loss, learning_rate):
+def pieces_by_song(loss, learning_rate):
     """SDR of each song in the pieces of section 5.12, first seed; {} for a rate without one."""
     found = {}
     for (song, _), by_metric in scored.items():
@@ -2517,7 +2506,7 @@ def by_piece(loss, learning_rate):
 def lead(first, second):
     """(verdict, ours) of the claim that `first`, a (loss, rate), is better than `second`."""
     songs = song_gaps(by_song(*first), by_song(*second))  # 20 songs, where both were kept, else 8
-    songs = songs if len(songs) else song_gaps(by_piece(*first), by_piece(*second))
+    songs = songs if len(songs) else song_gaps(pieces_by_song(*first), pieces_by_song(*second))
     a, b = sdr_at(*first), sdr_at(*second)
     seeds = [a[seed] - b[seed] for seed in set(a) & set(b)]
     if not seeds:
@@ -2535,16 +2524,16 @@ best = lambda loss: (loss, best_rate[loss])
 on = lambda loss: (loss, experiment.FURTHER_RATE)
 paper = lambda a, b: f"{known[a] - known[b]:+.2f} dB" if a in known and b in known else "order only"
 claims = []
-for text, a, b in (("LOGL1freq better than L1freq", "logl1_freq",
-                    "l1_freq"), ("LOGL2freq better than L2freq", "logl2_freq", "l2_freq"),
-                   ("LOGL1time better than L1time", "logl1_time",
-                    "l1_time"), ("LOGL2time better than L2time", "logl2_time", "l2_time"),
-                   ("SISDRtime better than L1time", "sisdr_time",
-                    "l1_time"), ("SISDRtime better than L2time", "sisdr_time", "l2_time"),
-                   ("SDSDRtime better than L1time", "sdsdr_time",
-                    "l1_time"), ("SDSDRtime better than L2time", "sdsdr_time", "l2_time"),
-                   ("PSA better than L2freq", "psa", "l2_freq"), ("L1freq better than MRS",
-                                                                  "l1_freq", "mrs")):
+for text, a, b in (("LOGL1freq better than L1freq", "logl1_freq", "l1_freq"),
+                   ("LOGL2freq better than L2freq", "logl2_freq", "l2_freq"),
+                   ("LOGL1time better than L1time", "logl1_time", "l1_time"),
+                   ("LOGL2time better than L2time", "logl2_time", "l2_time"),
+                   ("SISDRtime better than L1time", "sisdr_time", "l1_time"),
+                   ("SISDRtime better than L2time", "sisdr_time", "l2_time"),
+                   ("SDSDRtime better than L1time", "sdsdr_time", "l1_time"),
+                   ("SDSDRtime better than L2time", "sdsdr_time", "l2_time"),
+                   ("PSA better than L2freq", "psa", "l2_freq"),
+                   ("L1freq better than MRS", "l1_freq", "mrs")):
     seen, ours = lead(best(a), best(b)) if {a, b} <= set(trained) else (NEEDS_REAL_DATA, "not run")
     claims.append(Claim(text, GUSO, "5.11", paper(a, b), ours, seen))
 seen, ours = lead(on("adversarial"), on("l2_freq_longer"))
