@@ -210,8 +210,8 @@ wave = torch.cos(2 * math.pi * 2 * torch.arange(N) / N)         # fits twice int
 (dft_matrix @ wave.to(torch.complex64)).abs().round(decimals=3)
 
 # %% [markdown]
-# Of the bins that we keep only bin 2 answers, with $N/2 = 4$: eight products, of which the squares of a cosine average
-# to one half. (The mirror image, bin 6, would answer 4 as well.) Computing (1.2)
+# Of the bins that we keep only bin 2 answers, with $N/2 = 4$: the sum of eight squares of a cosine, which average
+# one half. (The mirror image, bin 6, would answer 4 as well.) Computing (1.2)
 # as a matrix takes $N^2/2$ products a frame; the *fast* Fourier transform needs about $N \log N$ and gives the same.
 
 # %%
@@ -909,7 +909,7 @@ assert (flat_top - 1).abs().max() < 1e-5
 
 # %% [markdown]
 # Twenty of the triangles, the lowest of them again on a wider axis, and the recording in 128 mel bands. Voice and guitar now fill the
-# picture; in hertz they were squeezed into its bottom.
+# picture; on an axis in plain hertz they would be squeezed into its bottom.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10, 3), width_ratios=(1, 1, 1.5))
