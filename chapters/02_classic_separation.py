@@ -466,7 +466,7 @@ show(figure, f"Beat spectrum of {groove.name}; grey: one, two and three bars.",
 # Which peak is *the* period? A true period has peaks at all its multiples. So each candidate $j$ visits its multiples
 # $i = j, 2j, \dots$ (up to three quarters of the way, where few frames are left to average) and asks whether the largest
 # value in a wide neighbourhood, $\pm \tfrac34 j$, lies within 2 frames of $i$. If so it scores by how far the peak stands above the
-# neighbourhood's mean. The best mean score wins; candidates reach to a third of the curve, so that at least three multiples vote.
+# neighbourhood's mean. The best mean score wins; candidates reach to a third of the curve, so that even the longest has two or three multiples to vote.
 
 # %%
 #| export
@@ -619,7 +619,8 @@ assert repet_mask(repeated, 6).mean() < 0.95  # a wrong period finds less that r
 # <details><summary>Answer</summary>
 #
 # Two bars repeat as well, so the model is right, but it rests on half as many repetitions: a voice that sings in two of four is no longer an outlier. One beat is too short: what
-# the bar does differently from beat to beat, a snare on two and four, is in the minority and lands in the foreground with the voice.
+# comes in one beat of a bar only, a cymbal on the first, say, is in the minority and lands in the foreground with the voice; of a snare on two and four, which is in half of
+# the beats, the median keeps half.
 # </details>
 
 # %% [markdown]
@@ -1673,8 +1674,9 @@ bounds = {title: by_method.pop(title) for title in (titles[0], titles[-1])}
 axis = plot_scores(by_method, STEMS, bounds, centre="mean")
 show(axis, f"Separation by rules of {songs} band songs: mean SDR of the whole song, with 95% "
            "intervals.",
-     "Dots with intervals per stem between two grey lines. Most lie within two decibels of the "
-     "lower one, a quarter of the mixture; the upper one, the ideal mask, is far above all.")
+     "Dots with intervals per stem and two grey lines. Most lie within two decibels of the lower "
+     "line, a quarter of the mixture, clustered NMF beneath it for three stems; the upper line, the "
+     "ideal mask, is far above all.")
 
 # %% [markdown]
 # Read it from below again. On average all the evidence is ahead, but look closer: REPET alone is better on *other*, the lead over it is small beside the way that is left
