@@ -279,8 +279,8 @@ for options in (dict(), dict(margin=(1.0, 4.0)), dict(power=math.inf)):
         assert (ours - torch.from_numpy(theirs)).abs().max() < 1e-5 * piece.abs().max()
 
 # %% [markdown]
-# Now the recording. First what is harmonic, then what is percussive. The strum of the guitar and the singer's consonants
-# are percussive by this definition: it sorts *sounds*, not instruments.
+# Now the recording. First what is harmonic, then what is percussive. The low thumps are percussive by this definition, and so are
+# the strum of the guitar and the singer's consonants: it sorts *sounds*, not instruments.
 
 # %%
 harmonic, percussive = istft(torch.stack(hpss(X)), length=song.shape[-1])  # (channel, time) each
@@ -384,9 +384,10 @@ vocal_share = [float(row[3]) for row in shares.values()]
 assert vocal_share[-1] > 1.3 * vocal_share[0] and shares[8192][2] < shares[1024][2]
 
 # %% [markdown]
-# The longer the frame, the more of the voice is called percussive, while the held chords of *other* go the opposite way. FitzGerald and
+# In this song, the longer the frame, the more of the voice is called percussive, while the held chords of *other* go the opposite way.
+# (Section 2.15 asks it of six songs.) FitzGerald and
 # Gainza (2010) build a singer separator on that: split once with short and once with long frames, and keep what changed sides. (The
-# drums' share is low in this song, as the mask must share low drums with the bass, which lies in the same bins.)
+# drums' share is low in this song, likely because the mask must share low drums with the bass, which lies in the same bins.)
 
 # %% [markdown]
 # ## 2.4 The beat spectrum: when does it repeat?
@@ -465,7 +466,7 @@ show(figure, f"Beat spectrum of {groove.name}; grey: one, two and three bars.",
 # Which peak is *the* period? A true period has peaks at all its multiples. So each candidate $j$ visits its multiples
 # $i = j, 2j, \dots$ (up to three quarters of the way, where few frames are left to average) and asks whether the largest
 # value in a wide neighbourhood, $\pm \tfrac34 j$, lies within 2 frames of $i$. If so it scores by how far the peak stands above the
-# neighbourhood's mean. The best mean score wins; candidates reach to a third of the curve, so that at least three multiples vote.
+# neighbourhood's mean. The best mean score wins; candidates reach to a third of the curve, so that even the longest has two or three multiples to vote.
 
 # %%
 #| export
@@ -618,7 +619,8 @@ assert repet_mask(repeated, 6).mean() < 0.95  # a wrong period finds less that r
 # <details><summary>Answer</summary>
 #
 # Two bars repeat as well, so the model is right, but it rests on half as many repetitions: a voice that sings in two of four is no longer an outlier. One beat is too short: what
-# the bar does differently from beat to beat, a snare on two and four, is in the minority and lands in the foreground with the voice.
+# comes in one beat of a bar only, a cymbal on the first, say, is in the minority and lands in the foreground with the voice; of a snare on two and four, which is in half of
+# the beats, the median keeps half.
 # </details>
 
 # %% [markdown]
@@ -788,7 +790,7 @@ show(figure, f"Similarity of all pairs of frames of {groove.name}.",
 #
 # $$ V \approx W H = \sum_{r=1}^{R} w_r h_r, \qquad W \in \mathbb{R}_{\ge 0}^{K \times R}, \quad H \in \mathbb{R}_{\ge 0}^{R \times T}. \tag{2.9} $$
 #
-# That is *nonnegative matrix factorisation*, NMF. Two notes on three bins and four frames: the first plays in frames 0 and 1, the second in
+# That is *nonnegative matrix factorisation*, NMF. (In sections 2.7 to 2.10 $H$ is this matrix, not the harmonic part of section 2.3.) Two notes on three bins and four frames: the first plays in frames 0 and 1, the second in
 # 1 to 3, fading.
 
 # %%
@@ -826,7 +828,7 @@ show(d.draw(), "NMF: a tall thin matrix of spectra times a flat one of levels.",
 # $$ d_{EU} = \tfrac12 (v - y)^2, \qquad d_{KL} = v \log\frac{v}{y} - v + y, \qquad d_{IS} = \frac{v}{y} - \log\frac{v}{y} - 1, \tag{2.10} $$
 #
 # the squared *Euclidean* distance, the (generalised) *Kullback-Leibler* and the *Itakura-Saito* divergence. They are the cases $\beta = 2, 1, 0$
-# of one family, which is why a single algorithm will do for all. By hand, for a value of 2 that the model takes for 1, and
+# of one family, which is why a single algorithm will do for all (this $\beta$ has nothing to do with the margin of (2.4)). By hand, for a value of 2 that the model takes for 1, and
 # the same ten times as loud:
 
 # %%
@@ -865,7 +867,7 @@ for kind in BETA:
 
 # %% [markdown]
 # The same relative error costs a hundred times as much at ten times the level for Euclid, ten times for KL, and **the same for
-# Itakura-Saito**: it is blind to scale (Févotte, Bertin and Durrieu 2009). Music spans 60 dB and more from bass to cymbals, so the first
+# Itakura-Saito**: it is blind to scale (Févotte, Bertin and Durrieu 2009). Music spans many tens of decibels from bass to cymbals, so the first
 # explains the loud bass notes and little else, while the last cares for reverberation and hiss as much. KL on magnitudes is the
 # usual compromise. A picture of the price for $v = 1$: too small a model is punished harder than too large a one by KL and IS, and not by Euclid.
 
@@ -917,7 +919,7 @@ for some_H in (H_flat, H_next):
     print(f"divergence {beta_divergence(V_tiny, W_true @ some_H, 'euclidean'):.2f}")
 
 # %% [markdown]
-# After one step the first note has begun to leave the last two frames.
+# After one step the first note has all but left the last two frames.
 #
 # **Question.** Suppose an entry of $H$ starts at exactly zero. Where will it be after a hundred updates, and what does that mean for the start?
 #
@@ -1393,7 +1395,7 @@ assert torch.allclose(centre_share(stereo)[0], torch.tensor([1.0, 0.0, 0.5]))
 # ### All the evidence at once
 #
 # Each rule looks at one thing. Evidence of several kinds adds up as *log-odds*: $z = \log\frac{p}{1-p}$, with $p = \sigma(z)$ the
-# way back. Let $q = \log(Q/H)$ be how much more percussive than harmonic a point is (that is the log-odds of (2.3) for $p = 1$), $u$ and $u'$ what repeats by
+# way back. With the two medians $Q$ and $H$ of (2.2), let $q = \log(Q/H)$ be how much more percussive than harmonic a point is (that is the log-odds of (2.3) for $p = 1$), $u$ and $u'$ what repeats by
 # REPET and REPET-SIM, between -1 and 1. Then
 #
 # $$ \text{drums} = \sigma\big(1.4\,q - 2.8 + 4.3\,[f < 180] + 1.8\,[f > 4000]\big), \qquad
@@ -1672,8 +1674,9 @@ bounds = {title: by_method.pop(title) for title in (titles[0], titles[-1])}
 axis = plot_scores(by_method, STEMS, bounds, centre="mean")
 show(axis, f"Separation by rules of {songs} band songs: mean SDR of the whole song, with 95% "
            "intervals.",
-     "Dots with intervals per stem between two grey lines. Most lie within two decibels of the "
-     "lower one, a quarter of the mixture; the upper one, the ideal mask, is far above all.")
+     "Dots with intervals per stem and two grey lines. Most lie within two decibels of the lower "
+     "line, a quarter of the mixture, clustered NMF beneath it for three stems; the upper line, the "
+     "ideal mask, is far above all.")
 
 # %% [markdown]
 # Read it from below again. On average all the evidence is ahead, but look closer: REPET alone is better on *other*, the lead over it is small beside the way that is left
@@ -1753,7 +1756,8 @@ print(f"vocals: clustered {song_sdr(clustered[3], opening[3]):.1f} dB, evidence 
 
 # %% [markdown]
 # **A real recording.** The same method on the song that began this chapter, for which nothing was tuned. There is no truth to score
-# against; judge for yourself. The strummed guitar sits on the drum track, and the voice shares its track with whatever else doesn't repeat.
+# against; judge for yourself. Much of the bass sits on the drum track, as (2.14) takes nearly everything low for a kick drum, and so do the strums
+# of the guitar; the voice shares its track with whatever else doesn't repeat.
 
 # %%
 real = separate_unsupervised(song, rate)
@@ -1846,7 +1850,9 @@ claims += [
 show_claims(claims)
 
 # %% [markdown]
-# Where the band is kinder than records: its tempo is exact and its samples are the same in every bar, so REPET finds more here than it would in a live
+# What section 2.3 showed of voices and long frames holds for its song; over six songs the difference can't be told from zero.
+#
+# Where the band is kinder than records: its tempo is exact and its samples are the same in every bar, so REPET probably finds more here than it would in a live
 # recording. Where it is harder: drums and bass share the low bins. Bass is the lowest stem of the evidence and of the ideal mask.
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 #
 # **You need** chapter 1 (the STFT, ideal masks) and least squares from linear algebra.
 #
-# **Time** <!-- minutes 03_metrics -->2.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 03_metrics -->2.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 3.0 Set up
@@ -191,7 +191,7 @@ assert abs(float(snr(1e-20 * worse, 1e-20 * song)) - 10) < 1e-3
 # | BSSEval v4 (`museval`, SiSEC 2018) | (3.1), both channels together, on frames of one second | `bss_eval(...).sdr` |
 # | BSSEval v3 (speech, `mir_eval`) | a filter of 512 samples is forgiven first | `sdr_after_filter`, section 3.8 |
 #
-# **A table of SDRs without the definition can't be compared with another.** Ours is the first.
+# **A table of SDRs without the definition can't be compared with another.** Ours is in the second row.
 
 # %%
 #| export
@@ -470,7 +470,8 @@ assert plain[2] > plain[1] and gained[2] < gained[1]           # other against b
 # $$ \text{SDR}_\text{song} = 10 \log_{10} \frac{\sum_{c,n} s_c[n]^2 + \varepsilon}{\sum_{c,n} (s_c[n] - \hat s_c[n])^2 + \varepsilon},
 # \qquad \varepsilon = 10^{-7}. \tag{3.6} $$
 #
-# The small $\varepsilon$ makes it finite everywhere: silence given back as silence is 0 dB, and a perfect estimate about 100 dB.
+# The small $\varepsilon$ makes it finite everywhere: silence given back as silence is 0 dB, and a perfect estimate has its own energy
+# over $\varepsilon$, a large number but a finite one.
 # That's practical for a leaderboard, and a convention rather than a truth. Our own tables leave it out (`song_sdr` of chapter 1): a stem that is silent in a song has no
 # score there, NaN, and stays out of the mean.
 
@@ -689,7 +690,7 @@ steps.round(decimals=2) + 0.0
 
 # %%
 oblique = torch.tensor([[1.0, 0.0], [0.55, 0.42], [0.0, 1.0]])  # where the three axes go on paper
-names = ["$e_{spat}$: along its own filtered copies", "$e_{interf}$: along the others'",
+names = ["$e_{spat}$: along its own filtered copies", "$e_{interf}$: what the others' copies add",
          "$e_{artif}$: out of the plane of all"]
 figure, axis = plt.subplots(figsize=(7.6, 3.2))
 floor = torch.tensor([[-0.2, -0.2, 0], [3.6, -0.2, 0], [3.6, 1.6, 0], [-0.2, 1.6, 0]]) @ oblique
@@ -826,7 +827,7 @@ assert theirs is None or torch.allclose(slow, theirs[..., 0], atol=1e-9)
 print("SDR, ISR, SIR, SAR of the first source:", *(f"{value:.1f}" for value in slow[:, 0]))
 
 # %% [markdown]
-# ## 3.8 The same, a hundred thousand times larger
+# ## 3.8 The same at the size of a song
 #
 # Thirty seconds of four stereo sources make a matrix $A$ that nobody wants to build:
 
@@ -1404,7 +1405,7 @@ show_table([[name, *map(in_words, row.tolist())] for name, row in heard.items()]
 # Each damage is met by its own number: the leak by SIR while SAR stays perfect, the noise by SAR most, the wrong
 # place by ISR alone. (SIR falls for the noise too: a part of any noise resembles some filtered source.) The dull one is *mostly* ISR's; a bit
 # reaches SAR, for the frames are cut out of the song and the filter's edges don't fit. And mind a trap of section 3.4: the mean of eight samples looks
-# back only, so it is also 3.5 samples late, and much of its low SDR is that delay. Centred, its SDR is higher but its SAR far lower: the
+# back only, so it is also 3.5 samples late, and much of its low SDR is that delay. Centred (on seven samples), its SDR is higher but its SAR far lower: the
 # filters that are forgiven may delay, never advance. Listen to three of them. Which one is worst **to you**? The SDR of the noisy one is the best of the three.
 
 # %%
@@ -1619,8 +1620,8 @@ show(axis, f"SDR by BSSEval v4 on {len(tracks)} band songs, median and 95% inter
      "estimates far below.")
 
 # %% [markdown]
-# Songs differ more than methods do, so compare methods *on the same songs*: the interval of the difference is far narrower than the difference of
-# the intervals.
+# Songs differ more than methods do, so compare methods *on the same songs*: the interval of the difference, song by song, is far narrower than
+# that of either method.
 
 # %%
 difference = (table[:, 4, 0] - table[:, 2, 0]).mean(-1)        # ratio p = 2 minus binary, (track,)
@@ -1751,7 +1752,7 @@ for mask in ("ratio mask", "binary mask"):
 
 # %% [markdown]
 # Look at the anchors. To SDR the distortion anchor is far better than the interference anchor, to SAR far worse. And SIR puts the distortion
-# anchor, which sounds like a broken telephone, *above both masks*, as SAR does for the vocals: of the three parts, only ISR counts missing treble. What do you say? That is the
+# anchor, which sounds like a broken telephone, *above both masks*, as SAR does for the vocals: of BSSEval's three parts only ISR, which is not in this table, counts missing treble (section 3.9). What do you say? That is the
 # question of this section.
 #
 # ### From ratings to a correlation

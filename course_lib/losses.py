@@ -505,8 +505,7 @@ class TaggerFeatures(nn.Module):
                 f"x has shape {tuple(x.shape)}; expected (batch, time) with at least 3840 samples "
                 f"at 16 kHz"
             )
-        power = stft(x, 512, 256).abs().square().transpose(-1,
-                                                           -2) @ self.mel  # (batch, frame, band)
+        power = stft(x, 512, 256).abs().square().mT @ self.mel             # (batch, frame, band)
         h = self.spec_bn(
             (10 * torch.log10(power.clamp_min(1e-10))).mT.unsqueeze(1))  # (batch, 1, band, frame)
         maps = []
