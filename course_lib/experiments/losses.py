@@ -346,23 +346,27 @@ def further(work: Work) -> list[Run]:
 
 
 def listening(work: Work) -> list[Run]:
-    """No runs: keeps the excerpts of the best runs whose weights are on this machine, and the bounds."""
+    """No rows: the bounds, and an excerpt of each loss's best run.
+
+    Where that was made elsewhere and no excerpt was kept it is trained again, but for a call with `only`.
+    """
     if not work.results.rows("bounds"):
         work.results.write("bounds", bound_rows(work.given.test, work.settings))
     rows, track = work.rows(), work.given.test[work.settings.excerpt_song]
-    for loss in [name for name in (*KINDS, *FURTHER) if rates_of(rows, name)]:
-        run = Run(loss, best_rate(rows, loss), SEEDS[0])
-        if weight_file(work, run).is_file():
-            estimate, truth, mixture = excerpt(_load(work, run), track, work.settings)
-            for name, sound in ((loss, estimate), ("truth", truth), ("mixture", mixture)):
-                write_excerpt(work.results, name, sound)
+    best = {name: Run(name, best_rate(rows, name), SEEDS[0]) for name in (*KINDS, *FURTHER) if rates_of(rows, name)}
+    for loss, run in best.items():
+        kept = (work.results.folder / "excerpts" / f"{loss}.ogg").is_file()
+        if (kept or work.only) and not weight_file(work, run).is_file():
+            continue
+        estimate, truth, mixture = excerpt(_model(work, run), track, work.settings)
+        for name, sound in ((loss, estimate), ("truth", truth), ("mixture", mixture)):
+            write_excerpt(work.results, name, sound)
     if (work.results.folder / "excerpts").is_dir():
         work.results.write_card(
             "excerpts",
             {
                 "what": f"vocals of the band's test song {track.name}, middle {work.settings.excerpt_seconds:g} s, by "
-                f"the model of each "
-                f"loss at its best rate (seed {SEEDS[0]}); truth and mixture",
+                f"the model of each loss at its best rate (seed {SEEDS[0]}); truth and mixture",
                 "command": EXPERIMENT.command,
                 "rate_hz": RATE,
                 "format": "Ogg Vorbis, mono",
@@ -375,17 +379,28 @@ def weight_file(work: Work, run: Run) -> Path:
     return work.cache / "weights" / f"{run.loss}_{run.rate:g}_{run.seed}.pt"
 
 
-def _load(work: Work, run: Run) -> losses.MaskedUnmix:
-    """The model of a run from this machine's cache; FileNotFoundError where the run was made elsewhere."""
+def _model(work: Work, run: Run) -> losses.MaskedUnmix:
+    """The model of a run: from this machine's cache, else trained (again), as weights are not shipped."""
     path = weight_file(work, run)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights of {run.loss} at {run.rate:g}, seed {run.seed}, in {path.parent.name}; they are not "
-            f"shipped: {EXPERIMENT.command} --only {run.loss} --afresh makes them"
-        )
-    model = new_model(work.settings, run.seed, work.given.statistics)
-    model.load_state_dict(torch.load(path, weights_only=True))
-    return model
+    if path.is_file():
+        model = new_model(work.settings, run.seed, work.given.statistics)
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return model
+    return _trained(work, run)[0]
+
+
+def _trained(work: Work, run: Run) -> tuple[losses.MaskedUnmix, list[dict]]:
+    """Train the model of a run and keep its weights in the cache: the model and its log."""
+    sizes, songs = work.settings, work.given
+    if run.loss in FURTHER:
+        model = _model(work, Run("l2_freq", best_rate(work.rows(), "l2_freq"), run.seed))
+        network = losses.load_tagger() if run.loss == "deep_feature" else None
+        log = train_further(run.loss, model, songs.train, sizes, run.seed, network)
+    else:
+        model, log = train(KINDS[run.loss], songs.train, sizes, run.rate, run.seed, songs.statistics)
+    weight_file(work, run).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), weight_file(work, run))
+    return model, log
 
 
 def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
@@ -393,15 +408,8 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     sizes, songs = work.settings, work.given
     steps = sizes.steps + sizes.further_steps * (run.loss in FURTHER)
     began = time.perf_counter()
-    if run.loss in FURTHER:
-        model = _pretrained(work, run.seed)
-        network = losses.load_tagger() if run.loss == "deep_feature" else None
-        log = train_further(run.loss, model, songs.train, sizes, run.seed, network)
-    else:
-        model, log = train(KINDS[run.loss], songs.train, sizes, run.rate, run.seed, songs.statistics)
+    model, log = _trained(work, run)
     seconds = time.perf_counter() - began
-    weight_file(work, run).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), weight_file(work, run))
     valid, _ = sdr_tables(model, songs.valid, sizes)
     test, unshared = sdr_tables(model, songs.test, sizes)
     stems = test.nanmean(0)                                                             # (song, source) -> (source)
@@ -432,17 +440,6 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     ]
     print(f"  valid {rows['runs'][0]['valid_sdr']}, test {rows['runs'][0]['test_sdr']} dB, {seconds:.0f} s", flush=True)
     return rows
-
-
-def _pretrained(work: Work, seed: int) -> losses.MaskedUnmix:
-    """The l2_freq model of a seed at the best rate; trained again where its weights are not on this machine."""
-    run = Run("l2_freq", best_rate(work.rows(), "l2_freq"), seed)
-    if weight_file(work, run).is_file():
-        return _load(work, run)
-    model, _ = train(KINDS["l2_freq"], work.given.train, work.settings, run.rate, seed, work.given.statistics)
-    weight_file(work, run).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), weight_file(work, run))
-    return model
 
 
 def thinned(log: Sequence[Mapping], names: Sequence[str], every: int = 10) -> list[dict]:

@@ -63,6 +63,7 @@ class Work:
     def __init__(self, experiment: Experiment, settings: object, results: Results, cache: Path):
         self.experiment, self.settings, self.results, self.cache = experiment, settings, results, cache
         self.filled: set[str] = set()  # tables that runs of this work gave rows for
+        self.only: tuple[str, ...] = ()  # names that the call is restricted to; () for all of them
 
     @cached_property
     def given(self):
@@ -144,6 +145,7 @@ def run_experiment(
         Results(experiment.topic, folder),
         cache or data_dir() / "training" / experiment.name,
     )
+    work.only = tuple(only or ())
     check_settings(work)
     outcome, keys = Outcome(), set()
     for stage in experiment.stages:

@@ -173,7 +173,13 @@ def test_the_experiment_runs_through_and_repeats_nothing(small, tmp_path):
     assert card["settings"]["steps"] == TINY.steps and "course experiment losses" in card["command"]
 
     before = {file.name: file.read_bytes() for file in (tmp_path / "results").glob("*.csv")}
-    assert not small().done
+    lost = tmp_path / "results" / "excerpts" / "l2_mask.ogg"
+    sound = lost.read_bytes()
+    lost.unlink()
+    for file in (tmp_path / "cache" / "weights").glob("l2_mask*"):
+        file.unlink()
+    assert not small(only=["l2_freq"]).done and not lost.exists()
+    assert not small().done and len(lost.read_bytes()) == len(sound)        # trained again, as its weights are lost
     assert {file.name: file.read_bytes() for file in (tmp_path / "results").glob("*.csv")} == before
 
 
