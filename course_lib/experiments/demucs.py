@@ -246,7 +246,7 @@ def silence_spectrum(model: DemucsV2, seconds: float) -> list[dict]:
     """What a network gives where its input is silent: rows source, hertz, level_db of its Fourier series.
 
     The network works on normalised mixtures, whose level is 1, so that decibels count from the mixture's level. Only
-    lines above -100 dB are kept.
+    lines above -80 dB are kept.
     """
     normalize, model.normalize = model.normalize, False
     y = separate(model, torch.zeros(1, round(seconds * RATE)))[:, 0]                             # (source, time)
@@ -257,7 +257,7 @@ def silence_spectrum(model: DemucsV2, seconds: float) -> list[dict]:
     levels = 20 * torch.log10(spectrum.clamp_min(1e-8))                                          # (source, bin)
     hertz = torch.fft.rfftfreq(y.shape[-1], 1 / RATE)
     return [{"source": stem, "hertz": f"{hertz[k]:.1f}", "level_db": f"{levels[j, k]:.1f}"}
-            for j, stem in enumerate(STEMS) for k in (levels[j] > -100).nonzero().flatten().tolist()]
+            for j, stem in enumerate(STEMS) for k in (levels[j] > -80).nonzero().flatten().tolist()]
 
 
 def rows_by_song(table: Tensor, tracks: Sequence[Track], **more) -> list[dict]:
