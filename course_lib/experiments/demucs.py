@@ -306,7 +306,8 @@ def references(work: Work) -> list[Run]:
         work.results.write("bounds", bound_rows(work.given, work.settings))
         work.results.write_card("bounds", {
             "what": f"SDR of the middle {work.settings.score_seconds:g} s of the band's test songs, mono at 22,050 Hz, by "
-                    "methods that no run of runs.csv trained", "command": EXPERIMENT.command, "weights": digest, "songs": work.settings.test_songs})
+                    "methods that no run of runs.csv trained", "command": EXPERIMENT.command, "weights": digest, "songs": work.settings.test_songs,
+            "tables": ["bounds"]})
     return []
 
 
