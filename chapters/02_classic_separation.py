@@ -1675,8 +1675,8 @@ axis = plot_scores(by_method, STEMS, bounds, centre="mean")
 show(axis, f"Separation by rules of {songs} band songs: mean SDR of the whole song, with 95% "
            "intervals.",
      "Dots with intervals per stem and two grey lines. Most lie within two decibels of the lower "
-     "line, a quarter of the mixture, clustered NMF beneath it for three stems; the upper line, the "
-     "ideal mask, is far above all.")
+     "line, a quarter of the mixture, clustered NMF beneath it for three stems; the upper line, "
+     "the ideal mask, is far above all.")
 
 # %% [markdown]
 # Read it from below again. On average all the evidence is ahead, but look closer: REPET alone is better on *other*, the lead over it is small beside the way that is left
