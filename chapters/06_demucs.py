@@ -18,7 +18,7 @@
 #
 # **You need** chapter 3 (SDR), chapter 4 (LSTM, training loop), convolutions in PyTorch. Chapter 7 goes on from here.
 #
-# **Time** <!-- minutes 06_demucs -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 06_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 6.0 Set up
