@@ -104,6 +104,7 @@ class RubricChecks:
             Results(self.topic()).write_card(
                 "rubric",
                 {
+                    "tables": ["rubric"],
                     "what": "SDR in dB, the table in the rubric of the assignment's open task, for each song (or "
                     "pair) of the band's test set",
                     "command": f"COURSE_STORE_RESULTS=1 pytest tests/classroom/{self.topic()}",
