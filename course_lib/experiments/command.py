@@ -19,6 +19,7 @@ EXPERIMENTS = {
         "chapter 4's Open-Unmix and its bounds, on the band's test songs",
     ),
     "losses": ("course_lib.experiments.losses", "one separator trained with every loss of chapter 5"),
+    "demucs": ("course_lib.experiments.demucs", "chapter 6's Demucs with one part changed at a time, and its bounds"),
 }
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from course_lib import losses
 from course_lib.data import STEMS, Track, open_tracks
 from course_lib.data.loaders import RandomChunks
+from course_lib.data.mono import mono_tracks
 from course_lib.data.resampling import resample
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.open_unmix import input_statistics
@@ -107,32 +108,8 @@ def mono_songs(
 
     cache: a folder that keeps them as .npy, from where they are mapped, not read, into memory; None: nothing is kept.
     """
-    tracks = open_tracks(source, split, count=count)
-    if cache is None:
-        return _mono_tracks(tracks, _mono_audio(tracks, seconds))
-    cache.mkdir(parents=True, exist_ok=True)
-    file = cache / f"{source}_{split}_{count}_{seconds:g}s_{RATE}Hz.npy"
-    if not file.is_file():
-        unfinished = file.with_suffix(".part.npy")
-        np.save(unfinished, _mono_audio(tracks, seconds).numpy())
-        unfinished.replace(file)
-    return _mono_tracks(tracks, torch.from_numpy(np.load(file, mmap_mode="c")))
-
-
-def _mono_audio(tracks: Sequence[Track], seconds: float) -> Tensor:
-    """(song, source, time) of songs at RATE, all as long as the shortest."""
-    songs = []
-    for track in tracks:
-        audio = track.excerpt(0.0, min(seconds, track.seconds)).sources(STEMS).mean(1)         # (source, time)
-        songs.append(resample(audio, track.rate, RATE))
-    shortest = min(song.shape[-1] for song in songs)
-    return torch.stack([song[:, :shortest] for song in songs])
-
-
-def _mono_tracks(tracks: Sequence[Track], audio: Tensor) -> list[Track]:
-    return [
-        Track.from_tensors(track.name, RATE, dict(zip(STEMS, song.unsqueeze(1)))) for track, song in zip(tracks, audio)
-    ]
+    file = None if cache is None else cache / f"{source}_{split}_{count}_{seconds:g}s_{RATE}Hz.npy"
+    return mono_tracks(lambda: open_tracks(source, split, count=count), RATE, seconds, file)
 
 
 class Songs:
