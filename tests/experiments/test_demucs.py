@@ -14,8 +14,8 @@ from course_lib.results import Results
 from tests.experiments.test_losses import noise_songs
 
 TINY = experiment.Sizes(channels=16, depth=2, batch_size=2, seconds=0.1, steps=2, train_songs=4, valid_songs=1, test_songs=2,
-                        song_seconds=1.0, warmup=1, silence_seconds=0.2, shifts=(1,), bits=(8, 3))
-TRIED = ("base", "without LSTM", "with repitch", "linear interpolation", "DiffQ, large penalty")
+                        song_seconds=1.0, score_seconds=0.8, warmup=1, silence_seconds=0.2, shifts=(1,), bits=(8, 3))
+TRIED = ("base", "without LSTM", "with repitch", "linear interpolation", "DiffQ")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_it_runs_through_and_repeats_nothing(small, tmp_path):
         assert len(songs) == TINY.test_songs and mean == pytest.approx(float(row["test_sdr"]), abs=2e-3)
         assert all(math.isfinite(float(row[name])) for name in ("valid_sdr", "megabytes", "last_loss", "seconds"))
     size = {row["variant"]: float(row["megabytes"]) for row in runs}
-    assert size["DiffQ, large penalty"] < size["base"] and size["without LSTM"] < size["base"]
+    assert size["DiffQ"] < size["base"] and size["without LSTM"] < size["base"]
     assert {row["bits"] for row in results.rows("bits")} == {"8", "3"}
     assert {row["shifts"] for row in results.rows("shifts")} == {"1"} and len(results.rows("shifts")) == TINY.test_songs
     card = json.loads((tmp_path / "results" / "runs.json").read_text())
@@ -68,7 +68,7 @@ def test_variants_change_what_they_say():
     same = experiment.new_model(experiment.VARIANTS["with MSE"], TINY, 0)
     assert all(torch.equal(a, b) for a, b in zip(base.parameters(), same.parameters()))
     assert experiment.new_model(experiment.VARIANTS["without LSTM"], TINY, 0).lstm is None
-    assert isinstance(experiment.new_model(experiment.VARIANTS["DiffQ, small penalty"], TINY, 0), DiffQ)
+    assert isinstance(experiment.new_model(experiment.VARIANTS["DiffQ"], TINY, 0), DiffQ)
     unscaled = experiment.new_model(experiment.VARIANTS["without rescaling"], TINY, 0)
     first = [model.encoder[0][0].weight.detach().std().item() for model in (unscaled, base)]
     assert first[0] != pytest.approx(first[1], rel=1e-3)
