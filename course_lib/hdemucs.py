@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['TORCHAUDIO_NAMES', 'TORCHAUDIO_SIZES', 'TEMPO_RATIOS', 'padded_to_hops', 'aligned_stft', 'aligned_istft',
-           'complex_as_channels', 'channels_as_complex', 'standardised', 'ScaledEmbedding', 'HEncLayer', 'HDecLayer',
-           'EncoderBands', 'DecoderBands', 'LayerSizes', 'layer_sizes', 'HDemucs', 'from_torchaudio',
+           'complex_as_channels', 'channels_as_complex', 'standardised', 'LayerSizes', 'layer_sizes', 'ScaledEmbedding',
+           'HEncLayer', 'HDecLayer', 'EncoderBands', 'DecoderBands', 'TwoUNets', 'HDemucs', 'from_torchaudio',
            'torchaudio_hdemucs', 'weight_matrices', 'largest_singular_value', 'svd_penalty', 'PenalisedStep',
            'chroma_of', 'shift_distances', 'tempo_factor', 'beat_curve', 'beat_offset', 'Fit', 'Listened', 'moved',
            'automix']
@@ -22,12 +22,12 @@ from .demucs import DConv, repitch, rescale_module
 from .open_unmix import wiener
 from .spectral import istft, stft
 
-# %% ../chapters/07_hybrid_demucs.ipynb #c87059a6
+# %% ../chapters/07_hybrid_demucs.ipynb #4f6cb3ba
 def padded_to_hops(x: Tensor, hop_length: int, reflect: bool = True) -> Tensor:
     """Audio with 3/2 hops more before it, and after it as much and what fills up its last hop.
 
     x: (batch, channel, time). hop_length: even. Frames of 4 hops then number ceil(time / hop),
-    and frame m is centred on the middle of hop m (eq. 7.1). reflect: mirror the ends; where the
+    and frame m is centred on the middle of hop m (eq. 7.2). reflect: mirror the ends; where the
     sound is too short for that, zeros follow it first. Else zeros. Source: section 7.2.
     """
     before = 3 * hop_length // 2
@@ -37,7 +37,7 @@ def padded_to_hops(x: Tensor, hop_length: int, reflect: bool = True) -> Tensor:
     zeros = max(0, after + 1 - x.shape[-1])
     return F.pad(F.pad(x, (0, zeros)), (before, after - zeros), mode="reflect")
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #1322eb33
 def aligned_stft(x: Tensor, nfft: int, reflect: bool = True) -> Tensor:
     """The spectrogram whose frames lie on hops of nfft / 4 samples, without its top bin.
 
@@ -48,7 +48,7 @@ def aligned_stft(x: Tensor, nfft: int, reflect: bool = True) -> Tensor:
     padded = padded_to_hops(x, nfft // 4, reflect)
     return stft(padded, nfft, nfft // 4, center=False)[..., :-1, :] / nfft ** 0.5
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #c50db04b
 def aligned_istft(X: Tensor, length: int, shifted: bool = False) -> Tensor:
     """The inverse of `aligned_stft`: complex (..., bin, frame) to (..., length).
 
@@ -61,18 +61,18 @@ def aligned_istft(X: Tensor, length: int, shifted: bool = False) -> Tensor:
     whole = hop * math.ceil(length / hop) + 2 * before
     return istft(around, nfft, hop, whole)[..., before:before + length]
 
-# %% ../chapters/07_hybrid_demucs.ipynb #e866a22d
+# %% ../chapters/07_hybrid_demucs.ipynb #fedd2f29
 def complex_as_channels(X: Tensor) -> Tensor:
     """Complex (batch, channel, bin, frame) to real (batch, 2 channel, bin, frame): re, im of each
     channel. Source: Choi et al. 2020; section 7.3."""
     return torch.view_as_real(X).movedim(-1, 2).flatten(1, 2)
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #ee43fdc4
 def channels_as_complex(x: Tensor) -> Tensor:
     """The reverse: real (..., 2 channel, bin, frame) to complex (..., channel, bin, frame)."""
     return torch.view_as_complex(x.unflatten(-3, (-1, 2)).movedim(-3, -1).contiguous())
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #aabbcecb
 def standardised(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each item of a batch less its mean, divided by its (unbiased) deviation; and both.
 
@@ -83,6 +83,56 @@ def standardised(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     several = x[0].numel() > 1
     deviation = x.std(axes, keepdim=True) if several else torch.zeros_like(mean)
     return (x - mean) / (1e-5 + deviation), mean, deviation
+
+# %% ../chapters/07_hybrid_demucs.ipynb #cc15c91f
+@dataclass(frozen=True)
+class LayerSizes:
+    """One depth of a hybrid network. bins: that go in. freq: along frequency, or shared, along
+    time. kernel_size, stride, pad: of the frequency branch or the shared layer; merges: the branch
+    comes down to one bin here. time_kernel, time_stride: of the time branch."""
+
+    bins: int
+    freq: bool
+    kernel_size: int
+    stride: int
+    pad: bool
+    merges: bool
+    time_kernel: int
+    time_stride: int
+
+    @property
+    def bins_out(self) -> int:
+        return 1 if self.merges or not self.freq else self.bins // self.stride
+
+# %% ../chapters/07_hybrid_demucs.ipynb #fc69b273
+def layer_sizes(nfft: int = 4096, depth: int = 6, kernel_size: int = 8, stride: int = 4,
+                time_stride: int = 2) -> list[LayerSizes]:
+    """The convolutions of `HDemucs`, layer by layer (section 7.4).
+
+    Where both branches meet, the time branch must have one step a hop: its last stride makes up
+    for what is missing, as in torchaudio's networks of other nfft (demucs takes the stride of the
+    other layers, and fails). ValueError where no whole stride does, and where bins don't divide.
+    """
+    if nfft < 8 or nfft % 4 or min(depth, kernel_size, stride, time_stride) < 1:
+        raise ValueError(f"nfft is {nfft}, depth {depth}, kernel_size {kernel_size}, stride "
+                         f"{stride}, time_stride {time_stride}; expected all above 0, and nfft a "
+                         "multiple of 4, such as 4096")
+    sizes, bins = [], nfft // 2
+    for index in range(depth):
+        if bins == 1:
+            sizes.append(LayerSizes(1, False, 2 * time_stride, time_stride, True, False, 0, 0))
+            continue
+        merges = bins <= kernel_size
+        step, rest = divmod(nfft // 4, stride ** index) if merges else (stride, 0)
+        if rest or step < 1 or (not merges and bins % stride):
+            raise ValueError(f"nfft is {nfft}, stride {stride}; at layer {index} {bins} bins are "
+                             "left, and the branches don't meet: choose a power of two, such as "
+                             "4096 with stride 4")
+        sizes.append(LayerSizes(
+            bins, True, bins if merges else kernel_size, stride, not merges, merges,
+            kernel_size if step == stride else kernel_size * step // stride, step))
+        bins = sizes[-1].bins_out
+    return sizes
 
 # %% ../chapters/07_hybrid_demucs.ipynb #d4de7080
 class ScaledEmbedding(nn.Module):
@@ -130,7 +180,7 @@ class _HybridLayer(nn.Module):
         rows = y.transpose(1, 2).flatten(0, 1)                      # (batch * bin, channel, frame)
         return self.dconv(rows).unflatten(0, (len(y), -1)).transpose(1, 2)
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #1af24c55
 def _norm(norm: bool, groups: int, channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels) if norm else nn.Identity()
 
@@ -231,13 +281,32 @@ class HDecLayer(_HybridLayer):
             z = z[..., self.pad:self.pad + length]
         return z if self.last else F.gelu(z), y
 
-# %% ../chapters/07_hybrid_demucs.ipynb #b235512b
+# %% ../chapters/07_hybrid_demucs.ipynb #b5a7029f
+def _check_options(hybrid, hybrid_old, wiener_iters, end_iters, multi_freqs, multi_freqs_depth,
+                   norm_starts) -> None:
+    if hybrid_old and not hybrid:
+        raise ValueError("hybrid_old is True and hybrid False; expected hybrid=True with it")
+    if hybrid and wiener_iters != end_iters:
+        raise ValueError(f"wiener_iters is {wiener_iters} and end_iters {end_iters}; a hybrid "
+                         "network adds both branches in training and after: expected them equal")
+    if multi_freqs and norm_starts < multi_freqs_depth:
+        raise ValueError(f"norm_starts is {norm_starts} and multi_freqs_depth {multi_freqs_depth}; "
+                         "layers split into bands have no norm: expected norm_starts >= it")
+
+# %% ../chapters/07_hybrid_demucs.ipynb #f844c138
+def _check_mixture(mix: Tensor, channels: int) -> None:
+    check_audio(mix=mix)
+    if mix.ndim != 3 or mix.shape[1] != channels or 0 in mix.shape:
+        raise ValueError(f"mix has shape {tuple(mix.shape)}; expected (batch, channel, time) with "
+                         f"{channels} channels and at least one sample")
+
+# %% ../chapters/07_hybrid_demucs.ipynb #5ec7304e
 class EncoderBands(nn.Module):
     """Several `HEncLayer` side by side, each with its own band of frequencies, as one layer.
 
     make: makes a layer along frequency without norm. ratios: where a band ends, as shares of all
     bins; the last band ends with them. With equal weights it is one layer. Tensor names as
-    demucs.hdemucs.MultiWrap. Source: section 7.10.
+    demucs.hdemucs.MultiWrap. Source: section 7.9.
     """
 
     def __init__(self, make: Callable[[], HEncLayer], ratios: Sequence[float]):
@@ -260,7 +329,7 @@ class EncoderBands(nn.Module):
             start = end
         return torch.cat(outputs, 2)
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #45c53edc
 class DecoderBands(nn.Module):
     """Several `HDecLayer` side by side, as `EncoderBands`; neighbours' outputs overlap and add."""
 
@@ -285,152 +354,79 @@ class DecoderBands(nn.Module):
         outputs = outputs[:, :, stride // 2:rows - stride // 2]     # (batch, chout, bin, frame)
         return outputs if self.layers[0].last else F.gelu(outputs), None
 
-# %% ../chapters/07_hybrid_demucs.ipynb #e1a67746
+# %% ../chapters/07_hybrid_demucs.ipynb #d8cfefc7
 @dataclass(frozen=True)
-class LayerSizes:
-    """One depth of a hybrid network. bins: that go in. freq: along frequency, or shared, along
-    time. kernel_size, stride, pad: of the frequency branch or the shared layer; merges: the branch
-    comes down to one bin here. time_kernel, time_stride: of the time branch."""
+class _LayerMaker:
+    """Makes the layers of `HDemucs` from its arguments, which its fields are called after."""
 
-    bins: int
-    freq: bool
-    kernel_size: int
-    stride: int
-    pad: bool
-    merges: bool
-    time_kernel: int
-    time_stride: int
+    rewrite: bool
+    context: int
+    context_enc: int
+    norm_starts: int
+    norm_groups: int
+    dconv_mode: int
+    branch: Mapping[str, object]                # depth, compress, init of the residual branches
+    attention_from: int
+    lstm_from: int
+    bands: Sequence[float] | None
+    bands_depth: int
 
-    @property
-    def bins_out(self) -> int:
-        return 1 if self.merges or not self.freq else self.bins // self.stride
+    def pair(self, index: int, inputs: int, wide: int, outputs: int, bands: Sequence[float] | None,
+             **sizes) -> tuple[nn.Module, nn.Module]:
+        """Encoder layer inputs -> wide and decoder layer wide -> outputs of depth `index`."""
+        branch = dict(self.branch, lstm=index >= self.lstm_from, attn=index >= self.attention_from)
+        same = dict(sizes, norm=index >= self.norm_starts, norm_groups=self.norm_groups,
+                    dconv_kw=branch, rewrite=self.rewrite)
+        encoder = partial(HEncLayer, inputs, wide, dconv=bool(self.dconv_mode & 1),
+                          context=self.context_enc, **same)
+        decoder = partial(HDecLayer, wide, outputs, dconv=bool(self.dconv_mode & 2),
+                          context=self.context, last=index == 0, context_freq=not bands, **same)
+        if bands:
+            return EncoderBands(encoder, bands), DecoderBands(decoder, bands)
+        return encoder(), decoder()
 
+    def spectral(self, index: int, size: LayerSizes, *channels: int) -> tuple[nn.Module, nn.Module]:
+        """Of the frequency branch, or shared."""
+        bands = self.bands if self.bands and index < self.bands_depth else None
+        return self.pair(index, *channels, bands, freq=size.freq, kernel_size=size.kernel_size,
+                         stride=size.stride, pad=size.pad)
 
-def layer_sizes(nfft: int = 4096, depth: int = 6, kernel_size: int = 8, stride: int = 4,
-                time_stride: int = 2) -> list[LayerSizes]:
-    """The convolutions of `HDemucs`, layer by layer (section 7.9).
+    def timed(self, index: int, size: LayerSizes, *channels: int) -> tuple[nn.Module, nn.Module]:
+        """Of the time branch; the last encoder layer and the first decoder layer are empty."""
+        return self.pair(index, *channels, None, freq=False, kernel_size=size.time_kernel,
+                         stride=size.time_stride, empty=size.merges)
 
-    Where both branches meet, the time branch must have one step a hop: its last stride makes up
-    for what is missing, as in torchaudio's networks of other nfft (demucs takes the stride of the
-    other layers, and fails). ValueError where no whole stride does, and where bins don't divide.
-    """
-    if nfft < 8 or nfft % 4 or min(depth, kernel_size, stride, time_stride) < 1:
-        raise ValueError(f"nfft is {nfft}, depth {depth}, kernel_size {kernel_size}, stride "
-                         f"{stride}, time_stride {time_stride}; expected all above 0, and nfft a "
-                         "multiple of 4, such as 4096")
-    sizes, bins = [], nfft // 2
-    for index in range(depth):
-        if bins == 1:
-            sizes.append(LayerSizes(1, False, 2 * time_stride, time_stride, True, False, 0, 0))
-            continue
-        merges = bins <= kernel_size
-        step, rest = divmod(nfft // 4, stride ** index) if merges else (stride, 0)
-        if rest or step < 1 or (not merges and bins % stride):
-            raise ValueError(f"nfft is {nfft}, stride {stride}; at layer {index} {bins} bins are "
-                             "left, and the branches don't meet: choose a power of two, such as "
-                             "4096 with stride 4")
-        sizes.append(LayerSizes(
-            bins, True, bins if merges else kernel_size, stride, not merges, merges,
-            kernel_size if step == stride else kernel_size * step // stride, step))
-        bins = sizes[-1].bins_out
-    return sizes
+# %% ../chapters/07_hybrid_demucs.ipynb #5cfad944
+class TwoUNets(nn.Module):
+    """The layers of both branches, as lists: encoder, decoder, tencoder, tdecoder (time).
 
-# %% ../chapters/07_hybrid_demucs.ipynb #46cd075b
-class HDemucs(nn.Module):
-    """Hybrid Demucs (v3): mixture (batch, channel, time) to its sources (batch, source, channel,
-    time), as long as the mixture; any length from 1 on.
-
-    sources: their names. audio_channels: of the mixture and of each source. channels: of the first
-    layer; channels_time: of the time branch's, where it is another number; growth: their factor.
-    nfft: of the STFT; its hop is a quarter. depth: layers in all, those of both branches and those
-    they share. cac: complex as channels; else magnitudes, refined by wiener_iters rounds of EM
-    (end_iters in training; below 0: the mixture's phase alone), wiener_residual: with one more
-    source for what is left. hybrid: with the time branch; hybrid_old: with zeros around the sound
-    and the output 3/2 hops late, as the first models were trained. multi_freqs: shares of the bins
-    at which the outer multi_freqs_depth layers are split into bands. freq_emb: weight of the
-    frequency embedding, 0: none; emb_scale, emb_smooth: see `ScaledEmbedding`. kernel_size, stride:
-    of the branches' layers, time_stride: of the shared ones. context, context_enc: steps on either
-    side that the gated convolution of decoder and encoder looks at; rewrite: whether there is one.
-    norm_starts, norm_groups: GroupNorm from this layer on. dconv_mode: `DConv` in the encoders (1),
-    the decoders (2), both (3) or neither (0); dconv_depth, dconv_comp, dconv_init: its depth,
-    compress and init; dconv_attn, dconv_lstm: attention and BLSTM in it from this layer on.
-    rescale: see `rescale_module`, 0: not. samplerate, segment: kept as they are.
-
-    ValueError for other shapes, and for arguments that don't go together. Arguments, defaults and
-    tensor names are those of demucs.hdemucs.HDemucs 4.1.0. Source: Défossez 2021; section 7.9.
+    sizes: of the layers; make: their maker. channels: of the mixture, of all sources together and
+    of the first layer, of the frequency branch (first) and the time branch. growth: factor of the
+    channels. timed: with a time branch. Source: Défossez 2021; section 7.9.
     """
 
-    def __init__(self, sources: Sequence[str], audio_channels: int = 2, channels: int = 48,
-                 channels_time: int | None = None, growth: float = 2, nfft: int = 4096,
-                 wiener_iters: int = 0, end_iters: int = 0, wiener_residual: bool = False,
-                 cac: bool = True, depth: int = 6, rewrite: bool = True, hybrid: bool = True,
-                 hybrid_old: bool = False, multi_freqs: Sequence[float] | None = None,
-                 multi_freqs_depth: int = 2, freq_emb: float = 0.2, emb_scale: float = 10,
-                 emb_smooth: bool = True, kernel_size: int = 8, time_stride: int = 2,
-                 stride: int = 4, context: int = 1, context_enc: int = 0, norm_starts: int = 4,
-                 norm_groups: int = 4, dconv_mode: int = 1, dconv_depth: int = 2,
-                 dconv_comp: float = 4, dconv_attn: int = 4, dconv_lstm: int = 4,
-                 dconv_init: float = 1e-4, rescale: float = 0.1, samplerate: int = 44100,
-                 segment: float = 4 * 10):
+    def __init__(self, sizes: Sequence[LayerSizes], make: _LayerMaker, channels_z: Sequence[int],
+                 channels_t: Sequence[int], growth: float, timed: bool):
         super().__init__()
-        _check_options(hybrid, hybrid_old, wiener_iters, end_iters, multi_freqs,
-                       multi_freqs_depth, norm_starts)
-        self.sources, self.audio_channels, self.channels = list(sources), audio_channels, channels
-        self.nfft, self.hop_length, self.depth = nfft, nfft // 4, depth
-        self.cac, self.hybrid, self.hybrid_old = cac, hybrid, hybrid_old
-        self.wiener_iters, self.end_iters = wiener_iters, end_iters
-        self.wiener_residual = wiener_residual
-        self.samplerate, self.segment = samplerate, segment
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         self.tencoder, self.tdecoder = nn.ModuleList(), nn.ModuleList()
-        self.freq_emb, self.freq_emb_scale = None, freq_emb
-
-        parts = 2 if cac else 1                                     # real and imaginary
-        inputs, outputs = audio_channels, audio_channels * len(self.sources)
-        inputs_z, outputs_z = parts * inputs, parts * outputs       # z: the frequency branch
-        wide, wide_z = channels_time or channels, channels
-        for index, size in enumerate(layer_sizes(nfft, depth, kernel_size, stride, time_stride)):
+        (inputs_z, outputs_z, wide_z), (inputs, outputs, wide) = channels_z, channels_t
+        for index, size in enumerate(sizes):
             if size.merges:
                 wide = wide_z = max(wide, wide_z)
-            branch = dict(lstm=index >= dconv_lstm, attn=index >= dconv_attn, depth=dconv_depth,
-                          compress=dconv_comp, init=dconv_init, gelu=True)
-            same = dict(norm=index >= norm_starts, norm_groups=norm_groups, dconv_kw=branch,
-                        rewrite=rewrite)
-            spectral = dict(same, freq=size.freq, kernel_size=size.kernel_size, stride=size.stride,
-                            pad=size.pad)
-            bands = multi_freqs if multi_freqs and index < multi_freqs_depth else None
-            encoder = partial(HEncLayer, inputs_z, wide_z, dconv=bool(dconv_mode & 1),
-                              context=context_enc, **spectral)
-            decoder = partial(HDecLayer, wide_z, outputs_z, dconv=bool(dconv_mode & 2),
-                              context=context, last=index == 0, context_freq=not bands, **spectral)
-            self.encoder.append(EncoderBands(encoder, bands) if bands else encoder())
-            self.decoder.insert(0, DecoderBands(decoder, bands) if bands else decoder())
-            if hybrid and size.freq:
-                timed = dict(same, freq=False, kernel_size=size.time_kernel,
-                             stride=size.time_stride, empty=size.merges)
-                self.tencoder.append(HEncLayer(inputs, wide, dconv=bool(dconv_mode & 1),
-                                               context=context_enc, **timed))
-                self.tdecoder.insert(0, HDecLayer(wide, outputs, dconv=bool(dconv_mode & 2),
-                                                  context=context, last=index == 0, **timed))
-            if index == 0 and freq_emb:
-                self.freq_emb = ScaledEmbedding(size.bins_out, wide_z, emb_scale, emb_smooth)
+            encoder, decoder = make.spectral(index, size, inputs_z, wide_z, outputs_z)
+            self.encoder.append(encoder)
+            self.decoder.insert(0, decoder)
+            if timed and size.freq:
+                encoder, decoder = make.timed(index, size, inputs, wide, outputs)
+                self.tencoder.append(encoder)
+                self.tdecoder.insert(0, decoder)
             inputs, outputs, inputs_z, outputs_z = wide, wide, wide_z, wide_z
             wide, wide_z = int(growth * wide), int(growth * wide_z)
-        if rescale:
-            rescale_module(self, rescale)
 
-    def spectrogram(self, mix: Tensor) -> Tensor:
-        """The mixture's complex spectrogram (batch, channel, nfft/2, frame)."""
-        if self.hybrid:
-            return aligned_stft(mix, self.nfft, reflect=not self.hybrid_old)
-        enough = F.pad(mix, (0, max(0, self.nfft // 2 + 1 - mix.shape[-1])))
-        return stft(enough, self.nfft, self.hop_length)[..., :-1, :] / self.nfft ** 0.5
-
-    def waveform(self, X: Tensor, length: int) -> Tensor:
-        """Complex spectrograms (..., nfft/2, frame) to audio (..., length)."""
-        if self.hybrid:
-            return aligned_istft(X, length, shifted=self.hybrid_old)
-        return istft(F.pad(X, (0, 0, 0, 1)) * self.nfft ** 0.5, self.nfft, self.hop_length, length)
+# %% ../chapters/07_hybrid_demucs.ipynb #5c1aa9f8
+class _Passes:
+    """The way through both U-Nets."""
 
     def encode(self, x: Tensor, xt: Tensor) -> tuple[list, list, list[int], list[int]]:
         """Both encoders: the skips of either, and the lengths that went into each layer."""
@@ -446,7 +442,7 @@ class HDemucs(nn.Module):
                 else:
                     skips_t.append(xt)
             x = layer(x, inject)
-            if index == 0 and self.freq_emb is not None:
+            if index == 0 and self.freq_emb is not None:            # eq. 7.3
                 bins = torch.arange(x.shape[2], device=x.device)
                 x = x + self.freq_emb_scale * self.freq_emb(bins).T.unsqueeze(-1)
             skips.append(x)
@@ -459,13 +455,30 @@ class HDemucs(nn.Module):
         shared = len(self.decoder) - len(self.tdecoder)
         for index, layer in enumerate(self.decoder):
             x, before = layer(x, skips.pop(), lengths.pop())
-            if self.hybrid and index >= shared:
+            if len(self.tdecoder) and index >= shared:
                 time_layer = self.tdecoder[index - shared]
                 if time_layer.empty:                                # here they part
                     xt, _ = time_layer(before.squeeze(2), None, lengths_t.pop())
                 else:
                     xt, _ = time_layer(xt, skips_t.pop(), lengths_t.pop())
         return x, xt
+
+# %% ../chapters/07_hybrid_demucs.ipynb #a9ba9140
+class _Ends:
+    """From the mixture to what the U-Nets get, and from what they give to sources."""
+
+    def spectrogram(self, mix: Tensor) -> Tensor:
+        """The mixture's complex spectrogram (batch, channel, nfft/2, frame)."""
+        if self.hybrid:
+            return aligned_stft(mix, self.nfft, reflect=not self.hybrid_old)
+        enough = F.pad(mix, (0, max(0, self.nfft // 2 + 1 - mix.shape[-1])))
+        return stft(enough, self.nfft, self.hop_length)[..., :-1, :] / self.nfft ** 0.5
+
+    def waveform(self, X: Tensor, length: int) -> Tensor:
+        """Complex spectrograms (..., nfft/2, frame) to audio (..., length)."""
+        if self.hybrid:
+            return aligned_istft(X, length, shifted=self.hybrid_old)
+        return istft(F.pad(X, (0, 0, 0, 1)) * self.nfft ** 0.5, self.nfft, self.hop_length, length)
 
     def spectra(self, x: Tensor, X: Tensor) -> Tensor:
         """What the frequency branch gives, (batch, source, channel or 2 channel, bin, frame), as
@@ -494,34 +507,67 @@ class HDemucs(nn.Module):
             return spectral, torch.zeros_like(spectral)
         return spectral, xt.unflatten(1, split) * deviation_t.unsqueeze(1) + mean_t.unsqueeze(1)
 
+# %% ../chapters/07_hybrid_demucs.ipynb #78a0e70d
+class HDemucs(TwoUNets, _Passes, _Ends):
+    """Hybrid Demucs (v3): mixture (batch, channel, time) to its sources (batch, source, channel,
+    time), as long as the mixture; any length from 1 on.
+
+    sources: names. audio_channels: of the mixture, of each source. channels, channels_time: of the
+    first layer, of the time branch's (None: as many); growth: their factor. nfft: of the STFT. cac:
+    complex as channels; else magnitudes and wiener_iters rounds of EM (end_iters in training; < 0:
+    the mixture's phase), wiener_residual: with a source for the rest. depth: layers, shared ones
+    included. hybrid: with time branch; hybrid_old: zeros around the sound, output 3/2 hops late,
+    as the first models had it. multi_freqs: shares of the bins at which the outer
+    multi_freqs_depth layers are cut into bands. freq_emb: weight of the address, emb_scale,
+    emb_smooth: see `ScaledEmbedding`. time_stride: of shared layers. context, context_enc: steps on
+    either side that decoders' and encoders' rewrite sees. norm_starts, norm_groups: GroupNorm from
+    this layer on. dconv_mode: residual branches in encoders (1), decoders (2), both (3); dconv_...:
+    as `DConv`, attention and BLSTM from a layer on. rescale: 0: not. samplerate, segment: kept.
+
+    ValueError for other shapes, and arguments that don't go together. Arguments, defaults, tensor
+    names: demucs.hdemucs.HDemucs 4.1.0. Source: Défossez 2021; section 7.9.
+    """
+
+    def __init__(self, sources: Sequence[str], audio_channels: int = 2, channels: int = 48,
+                 channels_time: int | None = None, growth: float = 2, nfft: int = 4096,
+                 wiener_iters: int = 0, end_iters: int = 0, wiener_residual: bool = False,
+                 cac: bool = True, depth: int = 6, rewrite: bool = True, hybrid: bool = True,
+                 hybrid_old: bool = False, multi_freqs: Sequence[float] | None = None,
+                 multi_freqs_depth: int = 2, freq_emb: float = 0.2, emb_scale: float = 10,
+                 emb_smooth: bool = True, kernel_size: int = 8, time_stride: int = 2,
+                 stride: int = 4, context: int = 1, context_enc: int = 0, norm_starts: int = 4,
+                 norm_groups: int = 4, dconv_mode: int = 1, dconv_depth: int = 2,
+                 dconv_comp: float = 4, dconv_attn: int = 4, dconv_lstm: int = 4,
+                 dconv_init: float = 1e-4, rescale: float = 0.1, samplerate: int = 44100,
+                 segment: float = 4 * 10):
+        _check_options(hybrid, hybrid_old, wiener_iters, end_iters, multi_freqs,
+                       multi_freqs_depth, norm_starts)
+        sizes = layer_sizes(nfft, depth, kernel_size, stride, time_stride)
+        branch = dict(depth=dconv_depth, compress=dconv_comp, init=dconv_init)
+        make = _LayerMaker(rewrite, context, context_enc, norm_starts, norm_groups, dconv_mode,
+                           branch, dconv_attn, dconv_lstm, multi_freqs, multi_freqs_depth)
+        parts, outputs = 2 if cac else 1, audio_channels * len(sources)
+        super().__init__(sizes, make, (parts * audio_channels, parts * outputs, channels),
+                         (audio_channels, outputs, channels_time or channels), growth, hybrid)
+        self.sources, self.audio_channels = list(sources), audio_channels
+        self.nfft, self.hop_length = nfft, nfft // 4
+        self.samplerate, self.segment = samplerate, segment
+        self.cac, self.hybrid, self.hybrid_old = cac, hybrid, hybrid_old
+        self.wiener_iters, self.end_iters = wiener_iters, end_iters
+        self.wiener_residual, self.freq_emb_scale = wiener_residual, freq_emb
+        self.freq_emb = (ScaledEmbedding(sizes[0].bins_out, channels, emb_scale, emb_smooth)
+                         if freq_emb else None)
+        if rescale:
+            rescale_module(self, rescale)
+
     def forward(self, mix: Tensor) -> Tensor:
-        spectral, timed = self.branches(mix)
-        return spectral + timed
+        return sum(self.branches(mix))
 
     def valid_length(self, length: int) -> int:
         """Every length is valid: `course_lib.demucs.separate` pads nothing."""
         return length
 
-
-def _check_options(hybrid, hybrid_old, wiener_iters, end_iters, multi_freqs, multi_freqs_depth,
-                   norm_starts) -> None:
-    if hybrid_old and not hybrid:
-        raise ValueError("hybrid_old is True and hybrid False; expected hybrid=True with it")
-    if hybrid and wiener_iters != end_iters:
-        raise ValueError(f"wiener_iters is {wiener_iters} and end_iters {end_iters}; a hybrid "
-                         "network adds both branches in training and after: expected them equal")
-    if multi_freqs and norm_starts < multi_freqs_depth:
-        raise ValueError(f"norm_starts is {norm_starts} and multi_freqs_depth {multi_freqs_depth}; "
-                         "layers split into bands have no norm: expected norm_starts >= it")
-
-
-def _check_mixture(mix: Tensor, channels: int) -> None:
-    check_audio(mix=mix)
-    if mix.ndim != 3 or mix.shape[1] != channels or 0 in mix.shape:
-        raise ValueError(f"mix has shape {tuple(mix.shape)}; expected (batch, channel, time) with "
-                         f"{channels} channels and at least one sample")
-
-# %% ../chapters/07_hybrid_demucs.ipynb #467f451a
+# %% ../chapters/07_hybrid_demucs.ipynb #c347af7f
 TORCHAUDIO_NAMES = {"freq_encoder": "encoder", "freq_decoder": "decoder",
                     "time_encoder": "tencoder", "time_decoder": "tdecoder"}
 TORCHAUDIO_SIZES = {"low": dict(nfft=1024, depth=5), "medium": dict(nfft=2048, depth=6),
@@ -531,7 +577,7 @@ TORCHAUDIO_SIZES = {"low": dict(nfft=1024, depth=5), "medium": dict(nfft=2048, d
 def from_torchaudio(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a torchaudio.models.HDemucs under the names of `HDemucs`.
 
-    Its last time encoder layer holds a norm that it never uses; that is left out. Section 7.11.
+    Its last time encoder layer holds a norm that it never uses; that is left out. Section 7.10.
     """
     named = {}
     for name, tensor in tensors.items():
@@ -541,18 +587,18 @@ def from_torchaudio(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in named.items()
             if not name.startswith(f"tencoder.{last}.norm1")}
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #2fd0b6ae
 def torchaudio_hdemucs(size: str, sources: Sequence[str]) -> HDemucs:
     """The network of torchaudio.models.hdemucs_low, _medium or _high: size is its last word."""
     if size not in TORCHAUDIO_SIZES:
         raise ValueError(f"size is {size!r}; expected one of {', '.join(TORCHAUDIO_SIZES)}")
     return HDemucs(sources, **TORCHAUDIO_SIZES[size])
 
-# %% ../chapters/07_hybrid_demucs.ipynb #88e3caee
+# %% ../chapters/07_hybrid_demucs.ipynb #125487a0
 def weight_matrices(model: nn.Module, min_megabytes: float = 1.0) -> Iterator[tuple[str, Tensor]]:
     """Every large weight tensor as a matrix (outputs, all that an output reads), with its name.
 
-    min_megabytes: at 4 bytes a number, in 2^20. Source: Défossez 2021; section 7.12.
+    min_megabytes: at 4 bytes a number, in 2^20. Source: Défossez 2021; section 7.11.
     """
     for owner, layer in model.named_modules():
         turned = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d))
@@ -560,14 +606,14 @@ def weight_matrices(model: nn.Module, min_megabytes: float = 1.0) -> Iterator[tu
             if p.ndim >= 2 and p.numel() * 4 >= min_megabytes * 2 ** 20:
                 yield f"{owner}.{name}", (p.transpose(0, 1) if turned else p).flatten(1)
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #88f35edd
 def largest_singular_value(A: Tensor, method: str = "lowrank", rank: int = 50,
                            iterations: int = 4) -> Tensor:
     """The largest singular value of A (row, column), with a gradient.
 
     method: "exact"; "lowrank", of a random projection to `rank` dimensions (torch.svd_lowrank);
     "power", by iterating with one vector. Both draw from torch's global generator. ValueError for
-    another word. Source: Halko, Martinsson and Tropp 2011; section 7.12.
+    another word. Source: Halko, Martinsson and Tropp 2011; section 7.11.
     """
     if method == "exact":
         return torch.linalg.matrix_norm(A, 2)
@@ -578,23 +624,23 @@ def largest_singular_value(A: Tensor, method: str = "lowrank", rank: int = 50,
     with torch.no_grad():
         b = F.normalize(torch.randn(A.shape[1], dtype=A.dtype, device=A.device), dim=0)
         for _ in range(iterations):
-            b = F.normalize(A.mT @ (A @ b), dim=0)
+            b = F.normalize(A.mT @ (A @ b), dim=0)                  # eq. 7.9
     return (A @ b).norm()
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #0e59bc4a
 def svd_penalty(model: nn.Module, min_megabytes: float = 1.0, method: str = "lowrank",
                 rank: int = 50, iterations: int = 4) -> Tensor:
-    """Squared largest singular values, added up over a model's large matrices (eq. 7.9)."""
+    """Squared largest singular values, added up over a model's large matrices (eq. 7.8)."""
     values = [largest_singular_value(A, method, rank, iterations).square()
               for _, A in weight_matrices(model, min_megabytes)]
     return torch.stack(values).sum() if values else next(model.parameters()).new_zeros(())
 
-# %% ../chapters/07_hybrid_demucs.ipynb #b5a7029f
+# %% ../chapters/07_hybrid_demucs.ipynb #f5d248f9
 class PenalisedStep:
     """A training step with the penalty on singular values: (model, batch) -> loss, and its parts.
 
     step: whose loss is penalised, a scalar. weight: of the penalty. options: as `svd_penalty`.
-    Source: Défossez 2021; section 7.12.
+    Source: Défossez 2021; section 7.11.
     """
 
     def __init__(self, step: Callable[[nn.Module, Tensor], Tensor], weight: float = 1e-5,
@@ -605,10 +651,7 @@ class PenalisedStep:
         error, penalty = self.step(model, batch), svd_penalty(model, **self.options)
         return {"loss": error + self.weight * penalty, "error": error, "penalty": penalty}
 
-# %% ../chapters/07_hybrid_demucs.ipynb #5ec7304e
-TEMPO_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
-
-
+# %% ../chapters/07_hybrid_demucs.ipynb #fc7bfdc4
 def chroma_of(bass: Tensor, rate: int) -> Tensor:
     """How much each pitch class sounds in a bass, (12,) from C on, adding up to 1.
 
@@ -625,10 +668,13 @@ def chroma_of(bass: Tensor, rate: int) -> Tensor:
     mean = chroma[:, :n][:, level[:n] >= 0.05 * level.max()].mean(1)
     return mean / mean.sum()
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #05c51497
 def shift_distances(chroma: Tensor, target: Tensor) -> dict[int, float]:
     """Mean absolute difference of two chroma vectors for each shift, -6 to 5 semitones (7.10)."""
     return {k: float((chroma.roll(k) - target).abs().mean()) for k in range(-6, 6)}
+
+# %% ../chapters/07_hybrid_demucs.ipynb #375e6d13
+TEMPO_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def tempo_factor(tempo: float, target: float) -> float:
@@ -645,7 +691,7 @@ def beat_curve(beats: Tensor, seconds: float, step: float = 0.005, width: float 
     grid = torch.arange(round(seconds / step)) * step
     return torch.exp(-0.5 * ((grid - beats[:, None]) / width) ** 2).sum(0)
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #b171fad6
 def beat_offset(beats: Tensor, target: Tensor, seconds: float, step: float = 0.005,
                 most: float = 4.0) -> float:
     """By how many seconds beats must come later to fall best on others': -most to most.
@@ -657,7 +703,7 @@ def beat_offset(beats: Tensor, target: Tensor, seconds: float, step: float = 0.0
     scores = F.conv1d(F.pad(theirs, (reach, reach))[None, None], ours[None, None]).flatten()
     return (int(scores.argmax()) - reach) * step
 
-# %% ../chapters/07_hybrid_demucs.ipynb #99bcdd8a
+# %% ../chapters/07_hybrid_demucs.ipynb #17aac22d
 @dataclass(frozen=True)
 class Fit:
     """What makes one song's stems fit another song: semitones up, times as fast, seconds later."""
@@ -671,7 +717,7 @@ class Fit:
         """At most 3 semitones and 15%: beyond that, stems sound treated."""
         return abs(self.semitones) <= 3 and abs(self.factor - 1) <= 0.15
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #73201597
 class Listened:
     """What is heard of a song for `automix`: tempo (a minute), beats (seconds), chroma (12,).
 
@@ -695,7 +741,7 @@ class Listened:
         later = beat_offset(self.beats / factor, other.beats, other.track.seconds)
         return Fit(min(distances, key=distances.get), factor, later)
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #8f657401
 def moved(stem: Tensor, fit: Fit, rate: int, length: int) -> Tensor:
     """A stem (channel, time) at another pitch, tempo and place, `length` samples of it."""
     x = repitch(stem, fit.semitones, fit.factor)
@@ -703,7 +749,7 @@ def moved(stem: Tensor, fit: Fit, rate: int, length: int) -> Tensor:
     x = F.pad(x, (late, 0)) if late >= 0 else x[..., -late:]
     return F.pad(x, (0, max(0, length - x.shape[-1])))[..., :length]
 
-
+# %% ../chapters/07_hybrid_demucs.ipynb #775a5cb5
 def automix(songs: Sequence[Listened], base: int, generator: torch.Generator,
             stems: Sequence[str] = ("bass", "other", "vocals")) -> dict[str, tuple[str, Tensor]]:
     """A new song: one song's drums, and each other stem from another song that fits it.

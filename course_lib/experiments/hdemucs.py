@@ -20,19 +20,21 @@ from torch import Tensor, nn
 
 from course_lib.data import STEMS, Remix, Track
 from course_lib.data.augmentation import Augmentation
+from course_lib.data.band.soundfonts import file_sha256
 from course_lib.demucs import Demucs, WaveformStep, separate
-from course_lib.experiments.demucs import RATE, rows_by_song, sdr_table, songs_of, thinned
+from course_lib.experiments.demucs import RATE, Songs, bound_rows, rows_by_song, sdr_table, thinned
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.hdemucs import HDemucs, PenalisedStep
 from course_lib.paths import data_dir
-from course_lib.results import machine
+from course_lib.results import machine, shipped_file
 from course_lib.spectral import fft_frequencies, song_sdr, stft
-from course_lib.training import FitSettings, fit, process_batches
+from course_lib.training import FitSettings, fit, load_trained, process_batches
 from course_lib.training.schedules import cosine
 
 BANDS = (0, 500, 2000, 5000, 11025)                      # Hz
 PAUSE = 1e-3                      # a frame of a stem pauses where its level is below this share of its loudest frame's
 TOPIC = "07_hybrid_demucs"
+TRAINED = {"Demucs, longer": "demucs_band", "Hybrid Demucs, longer": "hdemucs_band"}    # committed checkpoints
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,9 @@ class Run:
     seed: int
 
 
-def middle(track: Track, seconds: float) -> Track:
-    """The middle of a song, or all of a shorter one."""
-    return track.excerpt(max(0.0, (track.seconds - seconds) / 2), min(seconds, track.seconds))
-
-
-class Songs:
-    """The songs of the three splits, of valid and test their middles; chapter 6's experiment keeps the same."""
-
-    def __init__(self, sizes: Sizes, cache: Path):
-        cache = data_dir() / "training" / "demucs"
-        self.train, self.valid, self.test = (songs_of(split, count, sizes.song_seconds, cache) for split, count in (
-            ("train", sizes.train_songs), ("valid", sizes.valid_songs), ("test", sizes.test_songs)))
-        self.valid, self.test = ([middle(track, sizes.score_seconds) for track in tracks]
-                                 for tracks in (self.valid, self.test))
+def shared_songs(sizes: Sizes, cache: Path) -> Songs:
+    """The songs of the three splits, those of chapter 6's experiment, kept in its place."""
+    return Songs(sizes, data_dir() / "training" / "demucs")
 
 
 # --------------------------------------------------------------------------------------------------- model and training
@@ -197,6 +188,33 @@ def all_runs(work: Work) -> list[Run]:
     return [Run(variant, seed) for variant in VARIANTS for seed in SEEDS.get(variant, (0,))]
 
 
+def references(work: Work) -> list[Run]:
+    """No runs: the bounds, and what the committed networks give, anew where their weights are others."""
+    try:
+        digest = {name: file_sha256(shipped_file(f"checkpoints/{name}.safetensors")) for name in TRAINED.values()}
+    except FileNotFoundError:                                                  # before the first `course train`
+        return []
+    if (work.results.card("bounds") or {}).get("weights") == digest:
+        return []
+    songs, noise, branches = work.given, [], []
+    bounds = bound_rows(songs, work.settings)
+    for method, name in TRAINED.items():
+        model = load_trained(name)
+        noise += [{"method": method, **row} for row in noise_rows(model, songs.test)]
+        if isinstance(model, HDemucs):
+            branches += branch_rows(model, songs.test)
+            bounds += rows_by_song(sdr_table(model, songs.test), songs.test, method=method)
+    for table, rows in (("bounds", bounds), ("trained_noise", noise), ("trained_branches", branches)):
+        work.results.write(table, rows)
+    work.results.write_card("bounds", {
+        "what": f"The middle {work.settings.score_seconds:g} s of the band's test songs, mono at 22,050 Hz: SDR by "
+                "methods that no run of runs.csv trained, and what the committed networks leave in pauses and give by "
+                "branch",
+        "command": EXPERIMENT.command, "weights": digest, "songs": work.settings.test_songs,
+        "tables": ["bounds", "trained_branches", "trained_noise"]})
+    return []
+
+
 def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     """Train and score: the rows of a run, by table."""
     sizes, songs, variant = work.settings, work.given, VARIANTS[run.variant]
@@ -228,8 +246,8 @@ def facts(work: Work) -> Mapping:
 
 
 EXPERIMENT = Experiment(name="hdemucs", what="a small Hybrid Demucs, its branches and parts, with equal steps",
-                        topic=TOPIC, stages=[all_runs], run=one_run, settings=Sizes(), prepare=Songs,
-                        names=tuple(VARIANTS), facts=facts)
+                        topic=TOPIC, stages=[all_runs, references], run=one_run, settings=Sizes(),
+                        prepare=shared_songs, names=tuple(VARIANTS), facts=facts)
 
-__all__ = ["BANDS", "EXPERIMENT", "Run", "SEEDS", "Sizes", "Songs", "TOPIC", "VARIANTS", "Variant", "branch_rows", "new_model",
-           "noise_of", "noise_rows", "train"]
+__all__ = ["BANDS", "EXPERIMENT", "Run", "SEEDS", "Sizes", "TOPIC", "TRAINED", "VARIANTS", "Variant", "branch_rows",
+           "new_model", "noise_of", "noise_rows", "train"]

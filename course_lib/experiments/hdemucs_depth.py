@@ -59,6 +59,25 @@ def all_runs(work: Work) -> list[Run]:
     return [Run(*kind, seed) for seed in range(work.settings.seeds) for kind in kinds]
 
 
+def methods(work: Work) -> list[Run]:
+    """No runs: how near the two ways of finding a singular value come, and what they cost, on one random matrix."""
+    if work.results.rows("singular_values"):
+        return []
+    torch.manual_seed(0)
+    A = torch.randn(768, 3072)
+    exact, rows = float(largest_singular_value(A, "exact")), []
+    for method, rank, rounds in (("power", 1, 4), ("power", 1, 16), ("power", 1, 64), ("power", 1, 256),
+                                 ("lowrank", 10, 4), ("lowrank", 50, 2), ("lowrank", 50, 4), ("exact", "", "")):
+        values, began = [], time.process_time()
+        for _ in range(5):
+            values.append(float(largest_singular_value(A, method, rank or 1, rounds or 1)) / exact)
+        rows.append({"method": method, "rank": rank, "iterations": rounds, "share": f"{np.mean(values):.4f}",
+                     "milliseconds": f"{200 * (time.process_time() - began):.2f}", "machine": machine()})
+    work.results.write("singular_values", rows)
+    work.results.write_card("singular_values", {"what": methods.__doc__, "command": EXPERIMENT.command})
+    return []
+
+
 def songs(sizes: Sizes, cache: Path) -> list[Track]:
     """The training songs."""
     return songs_of("train", sizes.train_songs, sizes.song_seconds, data_dir() / "training" / "demucs")
@@ -102,6 +121,7 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
 
 
 EXPERIMENT = Experiment(name="hdemucs_depth", what="deeper networks at a high rate, with and without norm and penalty",
-                        topic=TOPIC, stages=[all_runs], run=one_run, settings=Sizes(), table="depth", prepare=songs)
+                        topic=TOPIC, stages=[all_runs, methods], run=one_run, settings=Sizes(), table="depth",
+                        prepare=songs)
 
 __all__ = ["EXPERIMENT", "Run", "Sizes", "deep_model"]
