@@ -36,7 +36,7 @@ from course_lib.demucs import (
     valid_length,
     with_linear_upsampling,
 )
-from course_lib.training import FitSettings, fit, process_batches
+from course_lib.training import FitSettings, fit, load_trained, process_batches
 from tests.references import demucs_v2 as frozen
 
 KEPT = dict(np.load(frozen.FILE))
@@ -182,7 +182,7 @@ def test_v3_gradients(v3):
 
 def test_v3_as_released():
     """The configuration of the waveform models in mdx_final, at full size: 133,753,064 parameters."""
-    released = dict(channels=64, norm_starts=4, dconv_attn=4, dconv_lstm=4)
+    released = dict(channels=64, norm_starts=4, dconv_attn=4, dconv_lstm=4, dconv_init=1e-3)
     torch.manual_seed(0)
     official = shaken(peer.Demucs(STEMS, **released))
     ours = Demucs(STEMS, **released).eval()
@@ -556,3 +556,14 @@ def test_the_penalty_drives_bits_down_and_noise_reaches_them():
     with torch.no_grad():
         assert not torch.equal(model.train()(mix), model(mix))               # noise
         assert torch.equal(model.eval()(mix), model(mix))                    # none
+
+
+# --- the network that comes with the course --------------------------------------------------------------------------
+
+def test_the_committed_network_comes_back_and_separates():
+    model = load_trained("demucs_band")
+    assert (model.facts.rate, model.facts.stems) == (22_050, STEMS) and model.samplerate == 22_050
+    assert model.card["command"] == "uv run course train demucs_band" and not model.training
+    with torch.no_grad():
+        found = separate(model, noise(1, 5000))
+    assert found.shape == (4, 1, 5000) and found.isfinite().all()

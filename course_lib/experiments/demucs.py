@@ -246,7 +246,7 @@ def silence_spectrum(model: DemucsV2, seconds: float) -> list[dict]:
     """What a network gives where its input is silent: rows source, hertz, level_db of its Fourier series.
 
     The network works on normalised mixtures, whose level is 1, so that decibels count from the mixture's level. Only
-    lines above -100 dB are kept.
+    lines above -80 dB are kept.
     """
     normalize, model.normalize = model.normalize, False
     y = separate(model, torch.zeros(1, round(seconds * RATE)))[:, 0]                             # (source, time)
@@ -257,7 +257,7 @@ def silence_spectrum(model: DemucsV2, seconds: float) -> list[dict]:
     levels = 20 * torch.log10(spectrum.clamp_min(1e-8))                                          # (source, bin)
     hertz = torch.fft.rfftfreq(y.shape[-1], 1 / RATE)
     return [{"source": stem, "hertz": f"{hertz[k]:.1f}", "level_db": f"{levels[j, k]:.1f}"}
-            for j, stem in enumerate(STEMS) for k in (levels[j] > -100).nonzero().flatten().tolist()]
+            for j, stem in enumerate(STEMS) for k in (levels[j] > -80).nonzero().flatten().tolist()]
 
 
 def rows_by_song(table: Tensor, tracks: Sequence[Track], **more) -> list[dict]:
@@ -306,7 +306,8 @@ def references(work: Work) -> list[Run]:
         work.results.write("bounds", bound_rows(work.given, work.settings))
         work.results.write_card("bounds", {
             "what": f"SDR of the middle {work.settings.score_seconds:g} s of the band's test songs, mono at 22,050 Hz, by "
-                    "methods that no run of runs.csv trained", "command": EXPERIMENT.command, "weights": digest, "songs": work.settings.test_songs})
+                    "methods that no run of runs.csv trained", "command": EXPERIMENT.command, "weights": digest, "songs": work.settings.test_songs,
+            "tables": ["bounds"]})
     return []
 
 

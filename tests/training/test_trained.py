@@ -35,8 +35,9 @@ def saved(folder: Path, use: str = "course_lib.open_unmix:JointOpenUnmix", name:
 def test_models_of_the_course(name):
     model = load_trained(name)
     assert not model.training and model.card["command"].startswith("uv run course train")
-    assert model.facts.rate and model.facts.n_fft == 2 * (model.nb_output_bins - 1) and model.facts.hop_length
-    assert model.facts.stems == model.sources and model.facts.segment > 0
+    assert model.facts.rate and model.facts.stems == tuple(model.sources) and model.facts.segment > 0
+    if hasattr(model, "nb_output_bins"):                            # it looks at an STFT
+        assert model.facts.n_fft == 2 * (model.nb_output_bins - 1) and model.facts.hop_length
 
 
 def test_from_a_path(tmp_path, monkeypatch):
@@ -81,7 +82,7 @@ def complaint(path) -> str:
 
 
 def test_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no trained model 'open_unmix_bands' .*one of open_unmix_band"):
+    with pytest.raises(FileNotFoundError, match="no trained model 'open_unmix_bands' .*one of .*open_unmix_band"):
         load_trained("open_unmix_bands")
     with pytest.raises(FileNotFoundError, match="no card; expected away.json|no weights at away.safetensors"):
         load_trained(tmp_path / "away.safetensors")
