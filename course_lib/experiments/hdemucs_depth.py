@@ -43,19 +43,21 @@ class Sizes:
     seeds: int = 3
 
 
+KINDS = ("plain", "penalty", "GroupNorm", "both")       # in the inner layers; on the large matrices; both
+
+
 @dataclass(frozen=True)
 class Run:
-    """One training: layers, with GroupNorm in the inner ones, with the penalty, the seed."""
+    """One training: layers, a kind of KINDS, the seed."""
 
     depth: int
-    norm: bool
-    penalty: bool
+    kind: str
     seed: int
 
 
 def all_runs(work: Work) -> list[Run]:
     """A shallow network, and a deep one without and with either remedy, with all seeds."""
-    kinds = [(4, False, False), *((8, norm, penalty) for norm in (False, True) for penalty in (False, True))]
+    kinds = [(4, "plain"), *((8, kind) for kind in KINDS)]
     return [Run(*kind, seed) for seed in range(work.settings.seeds) for kind in kinds]
 
 
@@ -86,7 +88,8 @@ def songs(sizes: Sizes, cache: Path) -> list[Track]:
 def deep_model(run: Run, sizes: Sizes) -> HDemucs:
     """The network of a run."""
     torch.manual_seed(run.seed)
-    return HDemucs(STEMS, 1, sizes.channels, nfft=sizes.nfft, depth=run.depth, norm_starts=3 if run.norm else run.depth,
+    norm_starts = 3 if run.kind in ("GroupNorm", "both") else run.depth
+    return HDemucs(STEMS, 1, sizes.channels, nfft=sizes.nfft, depth=run.depth, norm_starts=norm_starts,
                    dconv_attn=run.depth, dconv_lstm=run.depth, dconv_init=sizes.dconv_init)
 
 
@@ -94,15 +97,15 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     """Train for a few steps, by hand, so that a loss that isn't finite ends the run and is told."""
     sizes, model = work.settings, deep_model(run, work.settings)
     chunks = Remix(work.given, sizes.seconds, sizes.steps * sizes.batch_size, run.seed, augment=Augmentation())
-    step = WaveformStep("l1")
-    if run.penalty:
+    step, penalised = WaveformStep("l1"), run.kind in ("penalty", "both")
+    if penalised:
         step = PenalisedStep(step, sizes.penalty, min_megabytes=sizes.penalty_megabytes)
     optimizer, losses, began = torch.optim.Adam(model.parameters(), sizes.rate), [], time.process_time()
     torch.manual_seed(run.seed)
     for sources in process_batches(chunks, sizes.batch_size)(0):
         optimizer.zero_grad()
         found = step(model, sources)
-        loss, error = (found["loss"], found["error"]) if run.penalty else (found, found)
+        loss, error = (found["loss"], found["error"]) if penalised else (found, found)
         losses.append(float(error.detach()))
         if not math.isfinite(losses[-1]):
             break
@@ -124,4 +127,4 @@ EXPERIMENT = Experiment(name="hdemucs_depth", what="deeper networks at a high ra
                         topic=TOPIC, stages=[all_runs, methods], run=one_run, settings=Sizes(), table="depth",
                         prepare=songs)
 
-__all__ = ["EXPERIMENT", "Run", "Sizes", "deep_model"]
+__all__ = ["EXPERIMENT", "KINDS", "Run", "Sizes", "deep_model"]
