@@ -693,8 +693,8 @@ for number, x in places.items():
     shape = f"({32 * 2 ** number}, {lengths[number]})"
     before = encoders[number] = d.block(f"encoder {number}", shape, kind="trained", after=before,
                                         at=(x, 0))
-lstm = d.block("BLSTM × 2,\nlinear", f"(2048, {lengths[6]})", kind="trained", after=before,
-               at=(8.55, -0.75))
+lstm = d.block("BLSTM × 2,\nlinear", f"(2048, {lengths[6]})", kind="trained", at=(8.45, -0.85))
+d.arrow(before, lstm, route="corner")
 
 # %% [markdown]
 # The way up, from the right to the left:
@@ -702,7 +702,9 @@ lstm = d.block("BLSTM × 2,\nlinear", f"(2048, {lengths[6]})", kind="trained", a
 # %%
 before = lstm
 for number, x in reversed(places.items()):
-    join = d.join("+", after=[before], at=(x, -1.6))
+    join = d.block("+", kind="join", after=before, at=(x, -1.6), arrow=number < 6)
+    if number == 6:
+        d.arrow(lstm, join, route="under", reach=0.2)
     d.arrow(encoders[number], join, "skip")
     channels = 8 if number == 1 else 16 * 2 ** number
     before = d.block(f"decoder {number}", f"({channels}, ...)", kind="trained", after=join,
