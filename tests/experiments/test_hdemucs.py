@@ -1,0 +1,85 @@
+"""Chapter 7's runs in miniature: its variants, branches and noise, and the deeper networks; on tiny songs of noise."""
+
+import math
+
+import pytest
+import torch
+
+from course_lib.data import STEMS
+from course_lib.demucs import Demucs
+from course_lib.experiments import demucs as chapter_6
+from course_lib.experiments import hdemucs as experiment
+from course_lib.experiments import hdemucs_depth as deep
+from course_lib.experiments.runner import run_experiment
+from course_lib.results import Results
+from tests.experiments.test_losses import noise_songs
+
+TINY = experiment.Sizes(channels=4, nfft=64, depth=3, time_channels=4, batch_size=2, seconds=0.1, steps=2, few_steps=1,
+                        warmup=1, penalty_megabytes=0.001, train_songs=4, valid_songs=1, test_songs=2, song_seconds=1.0,
+                        score_seconds=0.8)
+DEEP = deep.Sizes(nfft=64, seconds=0.1, batch_size=2, steps=2, train_songs=4, song_seconds=1.0, seeds=1,
+                  penalty_megabytes=0.001)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The experiment on noise, without the bounds; gives a function that runs it."""
+    monkeypatch.setattr(chapter_6, "songs_of", lambda split, count, *_: noise_songs(count, seed=len(split)))
+    monkeypatch.setattr(experiment, "TRAINED", {"none": "not there"})
+    return lambda only=None, **more: run_experiment(experiment.EXPERIMENT, only, settings=TINY,
+                                                    folder=tmp_path / "results", cache=tmp_path / "cache", **more)
+
+
+def test_it_runs_through_and_repeats_nothing(small, tmp_path):
+    outcome = small()
+    results = Results(experiment.TOPIC, tmp_path / "results")
+    runs = {row["variant"]: row for row in results.rows("runs")}
+    assert not outcome.failed and set(runs) == set(experiment.VARIANTS)
+    assert int(runs["hybrid, equal time"]["steps"]) == 1 and int(runs["hybrid"]["steps"]) == 2
+    for name, row in runs.items():
+        songs = [one for one in results.rows("songs") if one["variant"] == name]
+        mean = sum(float(one[stem]) for one in songs for stem in STEMS) / (len(songs) * len(STEMS))
+        assert mean == pytest.approx(float(row["test_sdr"]), abs=2e-3)
+        assert len([one for one in results.rows("noise") if one["variant"] == name]) == 2 * 4 * 4
+    assert {row["variant"] for row in results.rows("branches")} == set(runs) - {"waveform only", "spectrogram only"}
+    assert not small().done
+
+
+def test_branches_add_up_in_energy_and_score():
+    model = experiment.new_model(experiment.VARIANTS["hybrid"], TINY, 0).eval()
+    rows = experiment.branch_rows(model, noise_songs(1))
+    assert [row["part"] for row in rows] == ["both", "spectrogram", "waveform", "waveform's share of the energy"]
+    assert all(0 <= float(rows[3][stem]) <= 1 for stem in STEMS)
+
+
+def test_variants_change_what_they_say():
+    make = lambda name: experiment.new_model(experiment.VARIANTS[name], TINY, 0)
+    base, same = make("hybrid"), make("with penalty")
+    assert all(torch.equal(a, b) for a, b in zip(base.parameters(), same.parameters()))
+    assert isinstance(make("waveform only"), Demucs) and not make("spectrogram only").hybrid
+    assert not make("magnitudes").cac and make("without frequency embedding").freq_emb is None
+    assert make("without residual branches").encoder[0].dconv is None
+
+
+def test_noise_in_pauses():
+    rate = chapter_6.RATE
+    hum = 0.1 * torch.randn(1, rate, generator=torch.Generator().manual_seed(0))
+    stem = torch.cat([hum, torch.zeros(1, rate)], 1)
+    mixture = stem + 0.1 * torch.randn(1, 2 * rate, generator=torch.Generator().manual_seed(1))
+    silent, noisy = (experiment.noise_of(stem + level * mixture, stem, mixture) for level in (0.0, 0.1))
+    assert all(int(row["pauses"]) > 60 for row in noisy)
+    assert all(float(row["level_db"]) < -80 for row in silent)
+    assert all(-25 < float(row["level_db"]) < -20 for row in noisy)
+    assert all(0.4 < float(row["flatness"]) < 0.7 for row in noisy)
+    assert math.isnan(float(experiment.noise_of(mixture, mixture, mixture)[0]["level_db"]))
+
+
+def test_depth_runs_through(monkeypatch, tmp_path):
+    monkeypatch.setattr(deep, "songs_of", lambda split, count, *_: noise_songs(count))
+    outcome = run_experiment(deep.EXPERIMENT, settings=DEEP, folder=tmp_path / "results", cache=tmp_path / "cache")
+    results = Results(experiment.TOPIC, tmp_path / "results")
+    rows = results.rows("depth")
+    assert not outcome.failed and len(rows) == 5 and len(results.rows("depth_logs")) == 10
+    assert all(float(row["seconds_a_step"]) > 0 and float(row["largest_singular_value"]) > 0 for row in rows)
+    methods = results.rows("singular_values")
+    assert float(methods[-1]["share"]) == pytest.approx(1, abs=1e-3)
