@@ -102,6 +102,7 @@ def key_of(row: Mapping, columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def _alike(value) -> str:
+    value = {"True": 1, "False": 0}.get(value, value) if isinstance(value, str) else value  # as a table has a bool
     try:
         return f"{float(value):.12g}"
     except (TypeError, ValueError):

@@ -35,6 +35,7 @@ def test_a_row_replaces_that_of_its_key_however_its_numbers_are_written(tmp_path
     table.append("runs", [{"loss": "l1", "rate": "1e-03", "sdr": 4}], ("loss", "rate"))
     assert [(row["loss"], row["sdr"]) for row in table.rows("runs")] == [("l2", "nan"), ("l1", "4")]
     assert key_of({"a": "0.0010", "b": None, "c": True}, "abc") == key_of({"a": 1e-3, "b": "", "c": 1}, "abc")
+    assert key_of({"a": "True", "b": "False"}, "ab") == key_of({"a": True, "b": False}, "ab") != ("", "")
     assert table.keep("runs", [("l1", "0.001")], ("loss", "rate")) == 1 and len(table.rows("runs")) == 1
 
 
