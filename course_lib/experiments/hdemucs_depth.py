@@ -76,7 +76,8 @@ def methods(work: Work) -> list[Run]:
         rows.append({"method": method, "rank": rank, "iterations": rounds, "share": f"{np.mean(values):.4f}",
                      "milliseconds": f"{200 * (time.process_time() - began):.2f}", "machine": machine()})
     work.results.write("singular_values", rows)
-    work.results.write_card("singular_values", {"what": methods.__doc__, "command": EXPERIMENT.command})
+    card = {"tables": ["singular_values"], "what": methods.__doc__, "command": EXPERIMENT.command}
+    work.results.write_card("singular_values", card)
     return []
 
 
