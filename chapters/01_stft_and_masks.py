@@ -16,7 +16,7 @@
 #
 # **You need** Python, NumPy-like indexing, complex numbers and matrix products. No audio, no deep learning.
 #
-# **Time** <!-- minutes 01_stft_and_masks -->3.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 01_stft_and_masks -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 1.0 Set up

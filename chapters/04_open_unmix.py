@@ -17,7 +17,7 @@
 #
 # **You need** chapters 1 to 3: STFT, masks, SDR. Matrix products, the chain rule. No deep learning: every layer is explained.
 #
-# **Time** <!-- minutes 04_open_unmix -->2.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 04_open_unmix -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 4.0 Set up

@@ -18,7 +18,7 @@
 # **You need** chapter 1 (spectrograms and masks), chapter 3 (SDR and its intervals), gradients in PyTorch; chapter 4
 # explains the network that section 5.11 trains.
 #
-# **Time** <!-- minutes 05_losses -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 05_losses -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
 
 # %% [markdown]
 # ## 5.0 Set up
