@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,22 +19,29 @@ def mono_tracks(opened: Callable[[], Sequence[Track]], rate: int, seconds: float
     file: a .npy that keeps them, from where they are mapped, not read, into memory, their names in a .txt beside it;
     where both are there already nothing is opened. None: nothing is kept. ValueError where there are no songs.
     """
-    names_file = None if file is None else file.with_suffix(".txt")
-    if file is None or not (file.is_file() and names_file.is_file()):
-        tracks = list(opened())
-        if not tracks:
-            raise ValueError("there are no songs to make mono copies of; expected at least one")
-        names, audio = [track.name for track in tracks], _mono_audio(tracks, rate, seconds, stems)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_suffix(".part.npy")
-            np.save(unfinished, audio.numpy())
-            names_file.write_text("\n".join(names) + "\n", encoding="utf8")
-            unfinished.replace(file)
-    if file is not None:
+    if file is None:
+        names, audio = _names_and_audio(opened(), rate, seconds, stems)
+    else:
+        names_file = file.with_suffix(".txt")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(file.with_suffix(".lock")):  # the runs of an experiment may be several processes
+            if not (file.is_file() and names_file.is_file()):
+                names, audio = _names_and_audio(opened(), rate, seconds, stems)
+                unfinished = file.with_suffix(".part.npy")
+                np.save(unfinished, audio.numpy())
+                names_file.write_text("\n".join(names) + "\n", encoding="utf8")
+                unfinished.replace(file)
         names = names_file.read_text(encoding="utf8").splitlines()
         audio = torch.from_numpy(np.load(file, mmap_mode="c"))
     return [Track.from_tensors(name, rate, dict(zip(stems, song.unsqueeze(1)))) for name, song in zip(names, audio)]
+
+
+def _names_and_audio(tracks: Sequence[Track], rate: int, seconds: float,
+                     stems: Sequence[str]) -> tuple[list[str], Tensor]:
+    tracks = list(tracks)
+    if not tracks:
+        raise ValueError("there are no songs to make mono copies of; expected at least one")
+    return [track.name for track in tracks], _mono_audio(tracks, rate, seconds, stems)
 
 
 def _mono_audio(tracks: Sequence[Track], rate: int, seconds: float, stems: Sequence[str]) -> Tensor:

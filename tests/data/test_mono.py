@@ -1,5 +1,8 @@
 """Mono copies of songs: the mean of the channels at another rate, kept in a file that spares opening them again."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -27,6 +30,20 @@ def test_mono_copies_come_back_from_their_file(tmp_path):
     kept = mono_tracks(never, 4000, 0.4, file)
     assert [track.name for track in kept] == ["song 0", "song 1"]
     assert torch.equal(kept[1].sources(STEMS), made[1].sources(STEMS))
+
+
+def test_several_at_once_make_one_file(tmp_path):
+    """Two runs of an experiment that begin together: the second waits for the first's file."""
+    opened = []
+
+    def slowly():
+        opened.append(time.monotonic())
+        time.sleep(0.3)
+        return songs()
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: mono_tracks(slowly, 4000, 0.4, tmp_path / "songs.npy"), range(3)))
+    assert len(opened) == 1
+    assert all(torch.equal(tracks[0].sources(STEMS), made[0][0].sources(STEMS)) for tracks in made)
 
 
 def test_all_are_as_long_as_the_shortest():
