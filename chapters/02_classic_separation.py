@@ -16,7 +16,7 @@
 #
 # **You need** chapter 1: STFT, masks, SDR. Gradients of simple functions.
 #
-# **Time** <!-- minutes 02_classic_separation -->3.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 02_classic_separation -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 2.0 Set up
