@@ -712,9 +712,13 @@ load_run(_third, torch.load(_file, weights_only=True))
 _third.train(_further)
 assert _same(_all_of(_third), _expected), (
     "a run that was written to a file and read again ends with other numbers")
-for _edge, _until in (("short", 0), ("huge", 40)):  # before the first step, and after many
+# before the first step, after many, with tiny weights
+for _edge, _until, _level in (("short", 0, 1.0), ("huge", 40, 1.0), ("tiny", 3, 1e-8)):
     _straight = Run(5)
     _straight.train(_until)
+    with torch.no_grad():
+        for _weight in _straight.model.parameters():
+            _weight.mul_(_level)
     _saved = edges.case(_edge, save_run(_straight))
     _straight.train(4)
     _other = Run(6)
@@ -724,7 +728,7 @@ for _edge, _until in (("short", 0), ("huge", 40)):  # before the first step, and
     assert _same(_all_of(_other), _all_of(_straight)), (
         f"other numbers after a break at step {_until}"
     )
-for _edge in ("zeros inside", "tiny", "other type"):
+for _edge in ("zeros inside", "other type"):
     edges.left_out(_edge, "a run makes its own data")
 ### END HIDDEN TESTS
 

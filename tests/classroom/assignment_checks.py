@@ -264,7 +264,7 @@ class AssignmentChecks:
         left_out = {edge for edge, reason in said if reason}
         assert tested | left_out == set(edges.EDGES), f"not met: {set(edges.EDGES) - tested - left_out}"
         assert not tested & left_out
-        assert len(tested) >= 2 or not any(asked_for.values()), (
+        assert len(tested) >= 3 or not any(asked_for.values()), (
             "most edges are left out of a function that is given data"
         )
 
