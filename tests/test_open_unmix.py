@@ -162,14 +162,13 @@ def test_separation_equals_the_official_separator(options, window):
             return separator(mixture.to(dtype)), own, alone
 
     theirs, estimates, alone = outputs(torch.float32)
-    exact, exact_estimates, _alone = outputs(torch.float64)
+    exact, exact_estimates, exact_alone = outputs(torch.float64)
     assert exact_estimates.shape == exact.shape and relative(exact_estimates, exact) < 1e-5
-    # the networks' 32 bits: EM magnifies their rounding, so that the package itself may be off by more than 1e-5
-    rounding = relative(theirs, exact)
-    assert relative(estimates, theirs) < max(1e-5, 2 * rounding) and relative(estimates, exact) < max(
-        1e-5, 2 * rounding
-    )
-    assert relative(alone, theirs[1]) < max(1e-5, 3 * rounding)         # items of a batch don't touch each other
+    assert relative(exact_alone, exact[1]) < 1e-5                         # items of a batch don't touch each other
+    # in 32 bits EM magnifies the networks' rounding, which falls otherwise on each CPU and for each order of the sums:
+    # ours and the package's are each off by about as much, and not by the same
+    rounding = max(1e-5, 5 * relative(theirs, exact))
+    assert relative(estimates, exact) < rounding and relative(alone, exact[1]) < rounding
 
 
 @pytest.mark.parametrize("release", OFFICIAL)
