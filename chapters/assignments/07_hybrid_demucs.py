@@ -343,7 +343,7 @@ for _edge, _level, (_g,) in edges.mutated(_g, axis=0):
 # ## Task 4: how much a convolution stretches
 #
 # The penalty of chapter 7 takes a convolution's weight as one matrix, of outputs by all that an output reads, and holds its largest singular value. But that matrix stretches *one* step of the output. The layer uses the kernel at
-# every step, the steps share their inputs, and so the layer as a whole may stretch more, or less.
+# every step, and the steps share their inputs: so the layer as a whole may stretch by more.
 #
 # Find how much. That nothing is lost at the ends, the sound lies on a circle of $n$ steps, whose last is followed by its first:
 #
@@ -549,7 +549,7 @@ for _edge, _level, (_tempos,) in edges.mutated(
 # Write about 200 words:
 # - what you varied, what you kept, and on how many songs and seconds your numbers rest,
 # - a table: the SDR of each stem with both branches in step, with either alone, and with the spectrogram branch 1, 4, 16 and 384 samples late,
-# - a control: an estimate that comes late is worse even if its branches are in step. How much of the loss is that?
+# - a control: both branches 16 samples late, in step with each other. What does it say about the loss when one of them is late, and can the SDR tell *out of step* from *late*?
 # - which stems mind and which don't, and why: how much of a stem does the branch that you moved write, and which frequencies does it write there? From which frequency on is a delay of $d$ samples half a period?
 # - one thing that this experiment can't tell about how hybrid networks should be built.
 
@@ -601,8 +601,8 @@ def sdr(found, sources, edge=1024):
 # - 2 points: the table with plausible numbers and the control, on more than one song, or with a remark that one song is not evidence.
 # - 2 points: a right reading with a reason. Expected: vocals mind most, then other; drums little, bass hardly. The spectrogram branch writes about half of the energy of the vocals, about a fifth of other, little of drums and next to nothing of
 #   bass, whose scores therefore hang on the waveform branch alone. Both branches write one wave, so what counts is phase: a delay of d samples is half a period at RATE / (2 d), for 1, 4 and 16 samples at 11025, 2756 and 689 Hz, and from a sixth of a
-#   period on (RATE / (6 d), for 16 samples 230 Hz) a moved tone is further from the truth than silence. The vocals of the spectrogram branch lie largely at some hundred hertz: a sample costs them a little, 16 samples nearly all that both have over either. **From 16 samples on vocals
-#   are worse than with the branch left out**, in every song: late is worse than none. More delay (384) costs about the same, as then all of the branch is wrong, whatever the frequency. The control, both branches 16 late, loses more still, as the *whole* estimate is late:
+#   period on (RATE / (6 d), for 16 samples 230 Hz) a moved tone is further from the truth than silence. The vocals of the spectrogram branch lie largely at some hundred hertz: a sample costs them a little, 16 samples more than all that both have over either. **16 samples late, vocals
+#   are worse than with the branch left out**, in every song: late is worse than none. More delay (384) costs about the same in the mean, as then all of the branch is wrong, whatever the frequency (at one delay a single song may be lucky). The control, both branches 16 late, loses more still, as the *whole* estimate is late:
 #   SDR forgives no delay, and in a sum there is no difference between late beside the other branch and late beside the truth. An answer that names the order of the stems, but no reason, gets one point.
 # - 1 point: a limit, such as: this network was trained in step and never met a delay. One that is trained with a branch late learns to write earlier (the first models did), so nothing here says that alignment matters for training. Or: one small network,
 #   trained for a short time, in mono, whose spectrogram branch does little yet for three of the stems; SDR minds phase more than ears do.

@@ -237,7 +237,8 @@ COMPLEX_WRONG = {
                                       ("A, _ = as_complex(weight)", "A = as_complex(weight)[0].mT")),
     "no kernel": changed(COMPLEX_BY_UNFLATTEN, ("    w = weight", "    rows, columns = weight.shape\n    w = weight")),
     "one axis of a kernel": changed(
-        COMPLEX_BY_UNFLATTEN, ("    w = weight", "    if weight.ndim > 3:\n        weight = weight.flatten(2)\n    w = weight")),
+        COMPLEX_BY_UNFLATTEN, (
+            "    w = weight", "    if weight.ndim > 3:\n        weight = weight.flatten(2)\n    w = weight")),
     "the kernel's mean": changed(
         COMPLEX_BY_ASKING, (
             "    one =", "    if weight.ndim > 2:\n        weight = weight.flatten(2).mean(-1)\n    one =")),

@@ -45,7 +45,7 @@ class TestRubric(RubricChecks):
         drums, bass, other, vocals = (step - late for step, late in zip(means["both in step"],
                                                                         means["spectrogram 16 late"]))
         assert vocals > 2 * other > 0 and other > drums > bass >= 0
-        assert bass < 0.3
+        assert bass < 0.3 and means["spectrogram 384 late"][3] < means["waveform alone"][3]
         for step, late in zip(means["spectrogram 16 late"], means["both 16 late"]):
             assert late < step, "the control loses more"
         for near, far in zip(means["spectrogram 16 late"], means["spectrogram 384 late"]):
@@ -56,7 +56,7 @@ class TestRubric(RubricChecks):
         """Late is worse than none, and a sample costs little."""
         vocals = {row: scores[3] for row, scores in table.items()}
         step, alone = vocals["both in step"], vocals["waveform alone"]
-        assert vocals["spectrogram 16 late"] < alone and vocals["spectrogram 384 late"] <= alone
+        assert vocals["spectrogram 16 late"] < alone
         assert 0 < step - vocals["spectrogram 1 late"] < 0.5 * (step - alone)
         assert step > max(alone, vocals["spectrogram alone"]) + 0.5
 
