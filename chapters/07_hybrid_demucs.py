@@ -2583,7 +2583,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 7.17 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/07_hybrid_demucs.ipynb) has more tasks, with checks.
 #
 # **1. Count frames.** How many frames has `aligned_stft` for 7.8 s at 44.1 kHz with `nfft` 4096, and how many has chapter 1's centred transform?
 #
