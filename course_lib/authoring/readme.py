@@ -29,7 +29,7 @@ def chapters_table(root: Path) -> str:
 
 def weights_table(root: Path) -> str:
     """Other people's weights that the course loads: what they may be used for, what they learned from, how good."""
-    from course_lib.training.official_packages import weight_licences            # imports torch, which takes seconds
+    from course_lib.training.official_packages import weight_licences  # imports torch, which takes seconds
 
     lines = ["| weights | licence | trained on | SDR on MUSDB18, dB |", "|---|---|---|---|"]
     for row in weight_licences():
