@@ -419,11 +419,36 @@ def build(package: Package) -> nn.Module:
     return model.eval()
 
 
+def model_part(package: Package) -> dict[str, object]:
+    """What builds the network of a package in a configuration of `course train`: use, and its arguments by name.
+
+    Fractions become numbers, as JSON and YAML hold them. ValueError as `build`, whose arguments these are.
+    """
+    if package.klass not in CLASSES:
+        raise ValueError(f"{package.file} is a package of {package.klass}; the course builds {_built()}")
+    part = {"use": CLASSES[package.klass]}
+    known = inspect.signature(named(part))
+    given = dict(known.bind_partial(*package.args).arguments)
+    given |= {name: value for name, value in package.kwargs.items() if name in known.parameters}
+    if package.klass in RENAMED:                             # a function in front of a class: a card needs the class
+        part = {"use": CLASSES["demucs.hdemucs.HDemucs"]}
+        given |= named({"use": "course_lib.hdemucs:TORCHAUDIO_SIZES"})[given.pop("size")]
+    return {**part, **{name: _as_json(value) for name, value in given.items()}}
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(inner) for inner in value]
+    return float(value) if isinstance(value, Fraction) else value
+
+
 def _facts(model: nn.Module) -> Facts:
     segment = getattr(model, "segment", None)
     return Facts(rate=model.samplerate, stems=tuple(model.sources), n_fft=getattr(model, "nfft", None),
                  hop_length=getattr(model, "hop_length", None), segment=None if segment is None else float(segment))
 
 
-__all__ = ["Bag", "CLASSES", "Package", "RELEASES", "Release", "build", "fetch_official", "read_package",
-           "weight_licences"]
+__all__ = ["Bag", "CLASSES", "Package", "RELEASES", "Release", "build", "fetch_official", "model_part",
+           "read_package", "weight_licences"]
