@@ -324,6 +324,38 @@ def test_the_example_runs_on_a_folder_of_songs(tmp_path, monkeypatch):
     assert model.sources == list(SIX_STEMS) and set(SIX_STEMS) <= set(model.card["score"])
 
 
+@pytest.mark.skipif("transformer" not in NETWORKS, reason="HT Demucs is not there yet")
+def test_the_official_recipe_on_a_small_package(tmp_path, monkeypatch):
+    """What the example says of step, optimizer and clipping, from a package in 16 bits: only one source is counted."""
+    import demucs.htdemucs
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "repository_root", lambda: tmp_path / "course")
+    torch.manual_seed(0)
+    options = {"sources": list(STEMS), **NETWORKS["transformer"][2]}
+    theirs = demucs.htdemucs.HTDemucs(**options)
+    half = {name: tensor.half() for name, tensor in theirs.state_dict().items()}
+    torch.save({"klass": type(theirs), "args": (), "kwargs": options, "state": half, "training_args": {}}, "tiny.th")
+    write_set(tmp_path / "songs", "ABC", frames=22050, rate=44100)
+    songs = {"source": "folder", "root": "songs"}
+    content = configuration.read_config(str(EXAMPLES / "htdemucs_vocals.yaml"))
+    content["start"], content["data"]["tracks"], content["validation"]["tracks"] = {"file": "tiny.th"}, songs, {
+        **songs, "middle": 0.25}
+    content["data"]["seconds"] = 0.25
+    content["training"] |= {"steps": 2, "batch_size": 1, "precision": "no", "validate_every": 1, "workers": 0}
+    assert main(["train", write(tmp_path / "tiny.yaml", content), "--folder", str(tmp_path / "run")]) == 0
+    model = load_trained(tmp_path / "course" / "data" / "checkpoints" / "htdemucs_vocals.safetensors")
+    assert type(model) is HTDemucs and model.facts.segment == 0.25 and "vocals" in model.card["score"]
+    state = torch.load(tmp_path / "run/checkpoints/step_00000002/state.pt", weights_only=True)
+    groups = state["optimizer"]["param_groups"]
+    transformer = [name for name, _ in model.named_parameters() if name.startswith("crosstransformer.")]
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [
+        (len(list(model.parameters())) - len(transformer), 0.0), (len(transformer), 0.05)] and transformer
+    last = state["model"]["decoder.3.conv_tr.weight"] - half["decoder.3.conv_tr.weight"].float()
+    moved = last.unflatten(1, (4, -1)).abs().amax((0, 2, 3, 4))
+    assert moved[3] > 0 and moved[:3].eq(0).all(), "without weight decay the other sources' outputs stay"
+
+
 # --- the step and the optimizer --------------------------------------------------------------------------------------
 
 class Fixed(torch.nn.Module):
