@@ -4,18 +4,15 @@
 
 Eight heads of 64 features, tokens that change slowly, 90% of the pairs to be left out. The methods take turns, and
 processor time (not the clock's) of one thread is counted; each is divided by that of fused attention in the same turn.
-Peak memory is that of a process of its own: the high-water mark after a forward and backward pass, less that after the
-inputs were made and a call of 64 tokens had loaded and compiled everything. tracemalloc doesn't see torch's memory, and
-its profiler none of numba's. Writes data/results/08b_sparse_attention/lengths.csv and its card.
+Peak memory is that of a process of its own, forked once everything is loaded and compiled: the high-water mark after a
+forward and backward pass, less what the process held with its inputs made. tracemalloc doesn't see torch's memory, and
+torch's profiler none of numba's. Needs Linux. Writes data/results/08b_sparse_attention/lengths.csv and its card.
 """
 
 import argparse
-import json
+import multiprocessing
 import re
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,10 +22,10 @@ import torch.nn.functional as F
 from course_lib.results import Results
 from course_lib.sparse_attention import block_lsh_attention, hash_directions, lsh_attention, lsh_mask
 
-LENGTHS = (336, 672, 1344, 2688, 4208, 8416, 16832)  # 2688 and 4208: HT Demucs' 7.8 s and 12.2 s
+LENGTHS = (336, 672, 1344, 2688, 4208, 8416)  # 2688 and 4208: HT Demucs' 7.8 s and 12.2 s
 HEADS, FEATURES, SPARSITY = 8, 64, 0.9
 # The longest that each is measured at; the squares of the others would fill gigabytes.
-LONGEST = {"written out": 4208, "fused": 16832, "mask": 4208, "chunks": 4208, "kernel": 16832, "blocks": 16832}
+LONGEST = {"written out": 4208, "fused": 8416, "mask": 2688, "chunks": 2688, "kernel": 8416, "blocks": 8416}
 
 
 def inputs(tokens: int) -> list[torch.Tensor]:
@@ -59,29 +56,30 @@ def train(function, q, k, v) -> None:
     function(*leaves).backward(torch.ones_like(v))
 
 
-def peak_megabytes() -> float:
-    """The most memory this program has held (see band_speed.py)."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[1]) / 2 ** 10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2 ** 20 if sys.platform == "darwin" else peak / 2 ** 10
+def resident(kind: str) -> float:
+    """MB of 2^20 bytes that this process holds (kind VmRSS) or has held at most (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"^{kind}:\s+(\d+) kB", status, re.MULTILINE)[1]) / 2 ** 10
 
 
-def peak_of(name: str, tokens: int) -> float:
-    """In this process: what a pass takes beyond what was there before, in MB of 2^20 bytes."""
-    function, tensors = method_named(name), inputs(tokens)
-    train(function, *inputs(64))
-    before = peak_megabytes()
-    train(function, *tensors)
-    return peak_megabytes() - before
+def peak_of(name: str, tokens: int, answer) -> None:
+    """In a process of its own: what a pass takes beyond what was there before, sent to `answer`."""
+    tensors = inputs(tokens)
+    before = resident("VmRSS")
+    train(method_named(name), *tensors)
+    answer.send(resident("VmHWM") - before)
 
 
 def peak_elsewhere(name: str, tokens: int) -> float:
-    """`peak_of` in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, "--peak", name, str(tokens)], check=True, capture_output=True,
-                          text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    """`peak_of` in a forked process."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(False)
+    process = context.Process(target=peak_of, args=(name, tokens, there))
+    process.start()
+    there.close()
+    peak = here.recv()
+    process.join()
+    return peak
 
 
 def processor_seconds(task, least: float = 0.03) -> float:
@@ -96,11 +94,10 @@ def processor_seconds(task, least: float = 0.03) -> float:
 def measure(tokens: int, turns: int) -> list[dict]:
     """A row for each method at this length."""
     names = [name for name, longest in LONGEST.items() if tokens <= longest]
+    peaks = {name: peak_elsewhere(name, tokens) for name in names}
     q, k, v = inputs(tokens)
     R = hash_directions(FEATURES, generator=torch.Generator().manual_seed(0))
     kept = float(lsh_mask(q[:, :1, :4208], k[:, :1, :4208], R, SPARSITY).float().mean())
-    for name in names:  # compiled and warm
-        train(method_named(name), *(x[:, :, :64] for x in (q, k, v)))
     times = {name: [] for name in names}
     for _ in range(turns):
         for name in names:
@@ -116,7 +113,7 @@ def measure(tokens: int, turns: int) -> list[dict]:
             ratios = [turn[place] / fused[place] for turn, fused in zip(times[name], times["fused"])]
             row |= {f"{what}_s": f"{statistics.median(each):.5f}", f"{what}_ratio": f"{statistics.median(ratios):.3f}",
                     f"{what}_ratio_low": f"{min(ratios):.3f}", f"{what}_ratio_high": f"{max(ratios):.3f}"}
-        rows.append(row | {"peak_mb": f"{peak_elsewhere(name, tokens):.1f}"})
+        rows.append(row | {"peak_mb": f"{peaks[name]:.1f}"})
         print(rows[-1], flush=True)
     return rows
 
@@ -126,15 +123,16 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--longest", type=int, default=LENGTHS[-1], help="the longest length (default: all)")
     parser.add_argument("--folder", type=Path, help="where the table goes (default: data/results)")
-    parser.add_argument("--peak", nargs=2, metavar=("METHOD", "TOKENS"), help="print one peak, for this program itself")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.peak:
-        print(json.dumps(peak_of(arguments.peak[0], int(arguments.peak[1]))))
-        return
-    rows = [row for tokens in LENGTHS if tokens <= arguments.longest for row in measure(tokens, arguments.turns)]
+    for name in LONGEST:  # loaded, compiled and warm
+        train(method_named(name), *inputs(64))
     results = Results("08b_sparse_attention", arguments.folder)
-    results.write("lengths", rows)
+    rows = []
+    for tokens in LENGTHS:
+        if tokens <= arguments.longest:
+            rows += measure(tokens, arguments.turns)
+            results.write("lengths", rows)
     results.write_card("lengths", {
         "tables": ["lengths"], "what": "processor time of one thread and peak memory of attention against length",
         "command": "OMP_NUM_THREADS=1 uv run python benchmarks/sparse_attention.py", "turns": arguments.turns,

@@ -163,7 +163,7 @@ def collision_probability(angle: Tensor) -> Tensor:
 
 
 def match_probability(angle: Tensor, needed: int, rounds: int = 32) -> Tensor:
-    """The probability that they share their bucket in at least `needed` of the rounds (eq. 8b.6)."""
+    """The probability that they share a bucket in at least `needed` of the rounds (eq. 8b.6)."""
     p = collision_probability(angle.double())
     ways = [math.comb(rounds, n) * p ** n * (1 - p) ** (rounds - n)
             for n in range(needed, rounds + 1)]
@@ -499,7 +499,7 @@ def _sorted_order(b: Tensor, buckets: int, first: int = 4) -> Tensor:
 
 
 def _reordered(x: Tensor, order: Tensor) -> Tensor:
-    """The tokens of each head in another order: (head, time, d), (head, time) to (head, time, d)."""
+    """Each head's tokens in another order: (head, time, d), (head, time) to (head, time, d)."""
     return x[torch.arange(len(x), device=x.device)[:, None], order]
 
 
@@ -538,7 +538,7 @@ def _attend_blocks(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, real: Tensor
 def block_lsh_attention(q: Tensor, k: Tensor, v: Tensor, sparsity: float = 0.9, rounds: int = 32,
                         *, generator: torch.Generator | None = None, R: Tensor | None = None,
                         block: int = 64, numbers: int = 2 ** 21) -> Tensor:
-    """Attention of blocks of like queries to the blocks of keys that agree best: (..., query, value).
+    """Attention of blocks of like queries to the key blocks that agree best: (..., query, value).
 
     q, k, v, sparsity, rounds, generator, R: as in `lsh_attention`. block: tokens of a block.
     numbers: values fetched at a time, which bounds the memory. Every query keeps at least a block.
@@ -602,7 +602,8 @@ class SparseMultiheadAttention(nn.Module):
             raise ValueError(f"auto_sparsity is {auto_sparsity}; expected the share of pairs to "
                              "leave out, such as 0.9, or 0 for dense attention")
         if num_heads < 1 or embed_dim % num_heads:
-            raise ValueError(f"embed_dim is {embed_dim}, num_heads {num_heads}; expected a multiple")
+            raise ValueError(f"embed_dim is {embed_dim}, num_heads {num_heads}; expected embed_dim "
+                             "as a multiple of num_heads")
         if add_bias_kv or add_zero_attn or not {kdim, vdim} <= {None, embed_dim}:
             raise ValueError(f"add_bias_kv {add_bias_kv}, add_zero_attn {add_zero_attn}, kdim "
                              f"{kdim}, vdim {vdim} are not supported; leave them out")
