@@ -107,7 +107,7 @@ def measure(tokens: int, turns: int) -> list[dict]:
             times[name].append((forward, processor_seconds(lambda: train(function, q, k, v))))
     rows = []
     for name in names:
-        row = {"method": name, "tokens": tokens, "kept": f"{kept:.4f}"}
+        row = {"method": name, "tokens": tokens, "turns": turns, "kept": f"{kept:.4f}"}
         for place, what in enumerate(("forward", "training")):
             each = [turn[place] for turn in times[name]]
             ratios = [turn[place] / fused[place] for turn, fused in zip(times[name], times["fused"])]
@@ -135,7 +135,7 @@ def main() -> None:
             results.write("lengths", rows)
     results.write_card("lengths", {
         "tables": ["lengths"], "what": "processor time of one thread and peak memory of attention against length",
-        "command": "OMP_NUM_THREADS=1 uv run python benchmarks/sparse_attention.py", "turns": arguments.turns,
+        "command": "OMP_NUM_THREADS=1 uv run python benchmarks/sparse_attention.py",
         "heads": HEADS, "features": FEATURES, "sparsity": SPARSITY})
 
 

@@ -51,7 +51,8 @@ def relative(found, expected):
 def written_out(q, k, v, mask):
     """(8b.3) in float64, query by query."""
     scores = q.double() @ k.double().mT / math.sqrt(q.shape[-1])
-    weights = torch.where(mask, (scores - scores.amax(-1, keepdim=True)).exp(), 0.0)
+    scores = scores.masked_fill(~mask, -torch.inf)
+    weights = (scores - scores.amax(-1, keepdim=True).clamp_min(-1e300).detach()).exp()
     total = weights.sum(-1, keepdim=True)
     return weights @ v.double() / torch.where(total > 0, total, 1.0)
 
@@ -64,7 +65,7 @@ def compare(attend, expected, leaves, bar=1e-5):
     assert found.dtype == leaves[0].dtype and relative(found, wanted) < bar
     for mine, theirs in zip(torch.autograd.grad(found, leaves, upstream),
                             torch.autograd.grad(wanted, leaves, upstream.to(wanted.dtype))):
-        assert (mine - theirs).abs().max() <= bar * theirs.abs().max().clamp_min(1e-3)
+        assert (mine - theirs).abs().max() <= bar * theirs.abs().max().clamp_min(0.1)  # or zero but for rounding
 
 
 # ------------------------------------------------------------------------------------------------------------ hashing
