@@ -1489,7 +1489,7 @@ for (method, what), T in pays.items():
 
 # %% [markdown]
 # Read them column by column. *Memory*: the written-out form grows fourfold with each doubling, and the mask nearly so; fused attention, kernel and blocks stay far below (that nothing they keep grows with the square, a test checks). So against what was usual in 2022 hashing saves memory; against today's fused attention it saves none, as that never holds the square. *Time*: mask and chunks do more work than dense attention, whatever the length. The kernel counts all pairs too,
-# but cheaply, and the blocks touch a tenth of the numbers. Both have a fixed price, the hashing itself, so that they pay from some length on, and sooner in training, where dense attention costs four times as much and the hashing is done once.
+# but cheaply, and the blocks touch a tenth of the numbers. Both have a fixed price, the hashing itself, so that they pay from some length on, and sooner in training, where dense attention costs several times as much and the hashing is done once.
 #
 # On this one kind of machine, that is. A GPU's products are faster beside its memory than a CPU's, which makes gathering dear and fused attention cheap; nothing here says where the line lies there.
 
@@ -1544,7 +1544,7 @@ show_table([[what, mean_interval(change.mean(0)), int((change.mean(0) > 0).sum()
            caption="Above 0: worse. Paired over 8 recordings, 95% interval.")
 
 # %% [markdown]
-# Three things can be read. A layer that was trained with all pairs loses when it is hashed, in every recording; a random tenth loses several times as much, so the hash does find what matters. Training with the hash wins back part of the loss, and only part: **here, a tenth of the pairs is never better than all of them.** And whole blocks, the fastest way, are far too coarse for
+# Three things can be read. A layer that was trained with all pairs loses when it is hashed, in every recording; a random tenth loses several times as much, so the hash does find what matters. Training with the hash wins back a part of the loss in most recordings, but not safely: one of the sixteen trainings ended worse than a plain mean, and draws the whole average up. **Here, a tenth of the pairs is not better than all of them.** And whole blocks, the fastest way, are far too coarse for
 # this task: what a frame needs are single frames, scattered over the song, and blocks fetch their neighbours instead.
 #
 # So if the paper's sparse model is better than its dense one, the likely reason is not that pairs are left out but what that made room for: more seconds and more layers. Nothing here can test that.
@@ -1554,13 +1554,16 @@ hurt, by_chance, mended, against_all, in_blocks = (
     change.mean(0) for change in changes.values())
 print("hashing a dense layer loses in", int((hurt > 0).sum()), "of", len(hurt), "recordings,",
       "random pairs lose more in", int((by_chance > 0).sum()))
-assert float(by_chance.mean()) > 2 * float(hurt.mean()) > 0 > float(mended.mean())
-assert 0 < float(against_all.mean()) < float(in_blocks.mean())
+print("training with hashing helps in", int((mended < 0).sum()), "recordings; trainings that ended "
+      "worse than a plain mean:", int((left("hashed", "hashed") > 100).sum()))
+assert (hurt > 0).all() and float(by_chance.mean()) > 2 * float(hurt.mean())
+assert (mended < 0).sum() > len(mended) / 2 and (left("hashed", "hashed") > 100).sum() == 1
+assert (in_blocks > hurt).all() and float(against_all.mean()) > 0
 
 # %% [markdown]
 # ### Listen
 #
-# What does a tenth of the pairs sound like? A song with a voice over a guitar. Each frame's magnitudes are replaced by the weighted mean of the frames it attends to, where that is smaller, and the phase stays: chapter 2's REPET-SIM with attention as the judge of similarity. **What comes again stays, what happens once is taken away.** First with all pairs, then, with weights trained that way, with the hashed tenth.
+# What does a tenth of the pairs sound like? A song with a voice over a guitar. Each frame's magnitudes are replaced by the weighted mean of the frames it attends to, where that is smaller, and the phase stays: chapter 2's REPET-SIM with attention as the judge of similarity. **What comes again stays, what happens once is taken away.** First with all pairs, then with weights trained on the hashed tenth, and used with it. The learning rate is smaller and the training shorter than above, so that none goes astray.
 
 # %%
 song, _ = recording("fishin", rate, mono=True, seconds=P.seconds)
@@ -1569,14 +1572,15 @@ draws = torch.Generator().manual_seed(1)
 def hashed_tenth(q, allowed):
     """A tenth of the pairs, by new directions at every call."""
     return lsh_mask(q, q, hash_directions(q.shape[-1], generator=draws), 0.9, allowed=allowed)
-models = {"all pairs": train_retrieval(song_frames, P.steps)[0],
-          "a hashed tenth": train_retrieval(song_frames, P.steps, hashed_tenth)[0]}
+models = {name: train_retrieval(song_frames, P.steps // 2, choose, learning_rate=1e-3)[0]
+          for name, choose in (("all pairs", None), ("a hashed tenth", hashed_tenth))}
 
 # %% [markdown]
 # The rebuilt sound, from the magnitudes of the frames attended to:
 
 # %%
 X = stft(song, 2048, 1024)[0]                                       # (bin, frame)
+song = song[:, :1024 * (X.shape[-1] - 1)]                           # to the last frame's middle
 def what_repeats(model, choose):
     """The part of the song that its other frames explain: (1, time)."""
     with torch.no_grad():
@@ -1595,8 +1599,8 @@ for name, sound in repeats.items():
     listen(sound[:, piece], rate, f"what repeats, by {name}")
 difference = repeats["all pairs"] - repeats["a hashed tenth"]
 below = 10 * math.log10(float(repeats["all pairs"].square().sum() / difference.square().sum()))
-print("the two differ by less than a tenth of their energy:", below > 10)
-assert below > 10
+print("the two differ by less than a fifth of their energy:", below > 7)
+assert below > 7
 
 # %% [markdown]
 # And what each takes for unique, the song less what repeats. The voice stands out more than in the song, and so do single strokes of the guitar.

@@ -66,7 +66,8 @@ def log_mel_frames(x: Tensor, rate: float, n_mels: int = 64, n_fft: int = 2048,
     level = power.clamp_min(0).sqrt()                               # (mel, time)
     frames = torch.log(1e-3 + level / level.mean().clamp_min(1e-8)).T
     frames = frames - frames.mean(0)
-    return frames / frames.std().clamp_min(1e-8)
+    deviation = frames.std()
+    return frames / deviation if deviation > 1e-4 else torch.zeros_like(frames)
 
 
 def with_neighbours(frames: Tensor, reach: int = 2) -> Tensor:
