@@ -13,6 +13,7 @@ n = 6 on; and a bootstrap of fewer values is hardly more than those values.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ class Claim:
         if (
             not self.text
             or not self.source
-            or not all(part.strip().replace(".", "", 1).isdigit() for part in self.section.split(","))
+            or not all(re.fullmatch(r"\d+[a-z]?(\.\d+)?", part.strip()) for part in self.section.split(","))
         ):
             raise ValueError(
                 f"claim {self.text!r} of {self.source!r}, section {self.section!r}; expected a text, a source and "
