@@ -1228,3 +1228,72 @@ def separate_file(separator: SongSeparator, song: str | Path, folder: str | Path
                 y = two_stems(y, x, separator.stems.index(only), method)
             files.write(y)
     return SeparatedSong(paths, files.clipped)
+
+# %% [markdown]
+# The whole chain, tried on a stereo song at 44.1 kHz on disk, with the network that works at 22,050 Hz in mono. Each channel goes on its own; above 11 kHz nothing comes back.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    place = Path(folder) / "a song.wav"
+    stereo = open_tracks("band", "test", count=1)[0].excerpt(4.0, 6.0)
+    soundfile.write(place, stereo.mixture.T.numpy(), stereo.rate)
+    found = separate_file(load_separator("demucs_band"), place, folder, sum_to_mix=True)
+    for stem, path in found.stems.items():
+        info = soundfile.info(path)
+        print(f"{path.parent.name}/{path.name}: {info.channels} channels, {info.samplerate} Hz, "
+              f"{info.frames} of {stereo.frames} samples")
+        assert info.frames == stereo.frames and info.samplerate == stereo.rate
+
+# %% [markdown]
+# On the command line that is
+#
+# ```
+# uv run course separate "my songs/" one_more.mp3 -o stems
+# uv run course separate song.flac -o karaoke --two-stems vocals --format mp3 --shifts 2
+# ```
+#
+# with `--model` for another network, `--sum-to-mix`, `--overlap`, `--segment`, `--bits 32` for stems that never clip. A song that can't be read costs only itself: the others go on, and the command's exit status says that something failed.
+#
+# **What it costs.** `benchmarks/separating_memory.py` separates songs of one and of ten minutes with a small Demucs and equal weights, once with `separate_file`, once as the package does it, each in a process of its own:
+
+# %%
+memory = results("memory")
+show_table([[row["what"], row["minutes"], float(row["peak_mb"]), float(row["cpu_seconds"])]
+            for row in memory], ["", "minutes", "peak memory, MB", "processor seconds"], digits=0,
+           caption="Stereo at 44.1 kHz, one thread; peak memory of the whole process, libraries "
+           "included.")
+peak = {(row["what"], row["minutes"]): float(row["peak_mb"]) for row in memory}
+ours_grows = peak["separate_file", "10"] / peak["separate_file", "1"]
+theirs_grows = peak["apply_model", "10"] / peak["apply_model", "1"]
+print(f"from one to ten minutes: ours x {ours_grows:.2f}, the package's x {theirs_grows:.2f}")
+assert ours_grows < 1.2 < theirs_grows
+
+# %% [markdown]
+# ## 9.13 Does a stem hold what its label says?
+#
+# Rouard, Massa and Défossez had 3500 songs in stems from artists, and labels of all kinds: a *bass* that is a bass drum, a *vocals* with the whole band in it. They kept 800 songs by letting a separator listen. The idea: a stem that holds only bass, given to the separator **as if it were a song**, must come out as bass. With stem $x_i$ and the separator's output $y_{ij}$ for source $j$,
+#
+# $$ P_{ij} = 10 \log_{10} \frac{\lVert y_{ij} \rVert^2}{\lVert x_i \rVert^2}, \tag{9.8} $$
+#
+# a clean stem has $P_{ii}$ near 0 dB and all others far below. Their rule: keep a song if every $P_{ii} > -10$ dB and every other $P_{ij} < -10$ dB.
+
+# %%
+#| export
+def label_levels(model: nn.Module, stem: Tensor, **options) -> Tensor:
+    """How loud each source comes out when a stem alone is separated: (source,) in dB (eq. 9.8).
+
+    stem: (channel, time). options: as `separate`. 0 dB is the stem's own level; a silent stem gives
+    NaN. Source: Rouard, Massa and Défossez 2023, section 4.1; section 9.13.
+    """
+    power = stem.square().sum()
+    found = separate(model, stem, **options).square().sum((1, 2))   # (source,)
+    return 10 * torch.log10(found / power) if power > 0 else torch.full_like(found, math.nan)
+
+# %% [markdown]
+# One song, its four stems, each alone:
+
+# %%
+P_ij = torch.stack([label_levels(demucs_net, song.stem(stem)) for stem in STEMS])
+show_table([[stem, *row] for stem, row in zip(STEMS, P_ij.tolist())],
+           ["stem", *(f"heard as {name}" for name in STEMS)], digits=0,
+           caption="Levels in dB (9.8) of one song's stems by the committed Demucs.")

@@ -5,7 +5,7 @@ __all__ = ['FORMATS', 'MP3_RATES', 'DEFAULT_MODEL', 'transition_weights', 'chunk
            'separate_chunk', 'segment_of', 'overlap_add_chunks', 'channel_groups', 'joined_groups', 'SongLevel',
            'first_chunks', 'Bag', 'members', 'separate', 'shared_residual', 'two_stems', 'SlidingAudio', 'SlidingSum',
            'separated_blocks', 'StemFiles', 'check_format', 'SpectrogramModel', 'SongSeparator', 'load_separator',
-           'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file']
+           'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'label_levels']
 
 # %% ../chapters/09_separating_songs.ipynb #0bc7f554
 import contextlib
@@ -634,3 +634,14 @@ def separate_file(separator: SongSeparator, song: str | Path, folder: str | Path
                 y = two_stems(y, x, separator.stems.index(only), method)
             files.write(y)
     return SeparatedSong(paths, files.clipped)
+
+# %% ../chapters/09_separating_songs.ipynb #00cf8b5b
+def label_levels(model: nn.Module, stem: Tensor, **options) -> Tensor:
+    """How loud each source comes out when a stem alone is separated: (source,) in dB (eq. 9.8).
+
+    stem: (channel, time). options: as `separate`. 0 dB is the stem's own level; a silent stem gives
+    NaN. Source: Rouard, Massa and Défossez 2023, section 4.1; section 9.13.
+    """
+    power = stem.square().sum()
+    found = separate(model, stem, **options).square().sum((1, 2))   # (source,)
+    return 10 * torch.log10(found / power) if power > 0 else torch.full_like(found, math.nan)

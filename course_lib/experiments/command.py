@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "demucs": ("course_lib.experiments.demucs", "chapter 6's Demucs with one part changed at a time, and its bounds"),
     "hdemucs": ("course_lib.experiments.hdemucs", "chapter 7's Hybrid Demucs, its branches and parts"),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
+    "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "small_masks": (
         "course_lib.experiments.small_masks",
         "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
