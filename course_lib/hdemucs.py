@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['TORCHAUDIO_NAMES', 'TORCHAUDIO_SIZES', 'TEMPO_RATIOS', 'padded_to_hops', 'aligned_stft', 'aligned_istft',
            'complex_as_channels', 'channels_as_complex', 'standardised', 'LayerSizes', 'layer_sizes', 'ScaledEmbedding',
-           'HEncLayer', 'HDecLayer', 'EncoderBands', 'DecoderBands', 'TwoUNets', 'HDemucs', 'from_torchaudio',
-           'torchaudio_hdemucs', 'weight_matrices', 'largest_singular_value', 'svd_penalty', 'PenalisedStep',
-           'chroma_of', 'shift_distances', 'tempo_factor', 'beat_curve', 'beat_offset', 'Fit', 'Listened', 'moved',
-           'automix']
+           'HEncLayer', 'HDecLayer', 'check_mixture', 'EncoderBands', 'DecoderBands', 'LayerMaker', 'TwoUNets',
+           'HybridPasses', 'HybridEnds', 'HDemucs', 'from_torchaudio', 'torchaudio_hdemucs', 'weight_matrices',
+           'largest_singular_value', 'svd_penalty', 'PenalisedStep', 'chroma_of', 'shift_distances', 'tempo_factor',
+           'beat_curve', 'beat_offset', 'Fit', 'Listened', 'moved', 'automix']
 
 # %% ../chapters/07_hybrid_demucs.ipynb #7586e6fa
 import math
@@ -294,7 +294,7 @@ def _check_options(hybrid, hybrid_old, wiener_iters, end_iters, multi_freqs, mul
                          "layers split into bands have no norm: expected norm_starts >= it")
 
 # %% ../chapters/07_hybrid_demucs.ipynb #f844c138
-def _check_mixture(mix: Tensor, channels: int) -> None:
+def check_mixture(mix: Tensor, channels: int) -> None:
     check_audio(mix=mix)
     if mix.ndim != 3 or mix.shape[1] != channels or 0 in mix.shape:
         raise ValueError(f"mix has shape {tuple(mix.shape)}; expected (batch, channel, time) with "
@@ -356,7 +356,7 @@ class DecoderBands(nn.Module):
 
 # %% ../chapters/07_hybrid_demucs.ipynb #d8cfefc7
 @dataclass(frozen=True)
-class _LayerMaker:
+class LayerMaker:
     """Makes the layers of `HDemucs` from its arguments, which its fields are called after."""
 
     rewrite: bool
@@ -405,7 +405,7 @@ class TwoUNets(nn.Module):
     channels. timed: with a time branch. Source: Défossez 2021; section 7.9.
     """
 
-    def __init__(self, sizes: Sequence[LayerSizes], make: _LayerMaker, channels_z: Sequence[int],
+    def __init__(self, sizes: Sequence[LayerSizes], make: LayerMaker, channels_z: Sequence[int],
                  channels_t: Sequence[int], growth: float, timed: bool):
         super().__init__()
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
@@ -425,7 +425,7 @@ class TwoUNets(nn.Module):
             wide, wide_z = int(growth * wide), int(growth * wide_z)
 
 # %% ../chapters/07_hybrid_demucs.ipynb #5c1aa9f8
-class _Passes:
+class HybridPasses:
     """The way through both U-Nets."""
 
     def encode(self, x: Tensor, xt: Tensor) -> tuple[list, list, list[int], list[int]]:
@@ -448,10 +448,10 @@ class _Passes:
             skips.append(x)
         return skips, skips_t, lengths, lengths_t
 
-    def decode(self, skips: list, skips_t: list, lengths: list[int],
-               lengths_t: list[int]) -> tuple[Tensor, Tensor]:
-        """Both decoders, which begin with zeros: all they know comes through the skips."""
-        x, xt = torch.zeros_like(skips[-1]), 0.0
+    def decode(self, skips: list, skips_t: list, lengths: list[int], lengths_t: list[int],
+               x: Tensor | None = None, xt: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+        """Both decoders. They begin with zeros, x and xt: all they know comes through the skips."""
+        x = torch.zeros_like(skips[-1]) if x is None else x
         shared = len(self.decoder) - len(self.tdecoder)
         for index, layer in enumerate(self.decoder):
             x, before = layer(x, skips.pop(), lengths.pop())
@@ -463,8 +463,12 @@ class _Passes:
                     xt, _ = time_layer(xt, skips_t.pop(), lengths_t.pop())
         return x, xt
 
+    def through(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+        """Down and up again: what goes into both branches, and what comes out of them."""
+        return self.decode(*self.encode(x, xt))
+
 # %% ../chapters/07_hybrid_demucs.ipynb #a9ba9140
-class _Ends:
+class HybridEnds:
     """From the mixture to what the U-Nets get, and from what they give to sources."""
 
     def spectrogram(self, mix: Tensor) -> Tensor:
@@ -495,11 +499,11 @@ class _Ends:
     def branches(self, mix: Tensor) -> tuple[Tensor, Tensor]:
         """What the frequency branch and the time branch give, whose sum is the estimate: two
         (batch, source, channel, time), the second 0 without time branch."""
-        _check_mixture(mix, self.audio_channels)
+        check_mixture(mix, self.audio_channels)
         X = self.spectrogram(mix)
         x, mean, deviation = standardised(complex_as_channels(X) if self.cac else X.abs())
         xt, mean_t, deviation_t = standardised(mix)
-        x, xt = self.decode(*self.encode(x, xt))
+        x, xt = self.through(x, xt)
         split = (len(self.sources), -1)
         x = x.unflatten(1, split) * deviation.unsqueeze(1) + mean.unsqueeze(1)
         spectral = self.waveform(self.spectra(x, X), mix.shape[-1])
@@ -508,7 +512,7 @@ class _Ends:
         return spectral, xt.unflatten(1, split) * deviation_t.unsqueeze(1) + mean_t.unsqueeze(1)
 
 # %% ../chapters/07_hybrid_demucs.ipynb #78a0e70d
-class HDemucs(TwoUNets, _Passes, _Ends):
+class HDemucs(TwoUNets, HybridPasses, HybridEnds):
     """Hybrid Demucs (v3): mixture (batch, channel, time) to its sources (batch, source, channel,
     time), as long as the mixture; any length from 1 on.
 
@@ -544,7 +548,7 @@ class HDemucs(TwoUNets, _Passes, _Ends):
                        multi_freqs_depth, norm_starts)
         sizes = layer_sizes(nfft, depth, kernel_size, stride, time_stride)
         branch = dict(depth=dconv_depth, compress=dconv_comp, init=dconv_init)
-        make = _LayerMaker(rewrite, context, context_enc, norm_starts, norm_groups, dconv_mode,
+        make = LayerMaker(rewrite, context, context_enc, norm_starts, norm_groups, dconv_mode,
                            branch, dconv_attn, dconv_lstm, multi_freqs, multi_freqs_depth)
         parts, outputs = 2 if cac else 1, audio_channels * len(sources)
         super().__init__(sizes, make, (parts * audio_channels, parts * outputs, channels),

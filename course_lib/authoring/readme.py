@@ -1,4 +1,5 @@
-"""The tables of README.md that are made from elsewhere: the chapters from the catalogue, the band from its results.
+"""The tables of README.md that are made from elsewhere: the chapters from the catalogue, other people's weights from
+what the course knows of them.
 
 A table stands between two marks, `<!-- NAME -->` and `<!-- /NAME -->`. `course sync` and `course run` write them; a
 test compares.
@@ -26,7 +27,17 @@ def chapters_table(root: Path) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"chapters": chapters_table}
+def weights_table(root: Path) -> str:
+    """Other people's weights that the course loads: what they may be used for, what they learned from, how good."""
+    from course_lib.training.official_packages import weight_licences  # imports torch, which takes seconds
+
+    lines = ["| weights | licence | trained on | SDR on MUSDB18, dB |", "|---|---|---|---|"]
+    for row in weight_licences():
+        lines.append(f"| {row['weights']} | {row['licence']} | {row['trained_on']} | {row['musdb_sdr_db'] or '–'} |")
+    return "\n".join(lines)
+
+
+TABLES = {"chapters": chapters_table, "weights": weights_table}
 
 
 def with_tables(text: str, root: Path) -> str:

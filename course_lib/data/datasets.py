@@ -26,7 +26,8 @@ SPLITS = ("train", "valid", "test")
 
 
 def open_tracks(source: str = "band", split: str = "test", *, root: str | Path | None = None, count: int | None = None,
-                rate: int | None = None, cache_mb: float | None = None, **options) -> list[Track]:
+                rate: int | None = None, mono: bool = False, cache_mb: float | None = None,
+                **options) -> list[Track]:
     """The songs of a data set as tracks, in the set's own order (by name, the band's by seed).
 
     source:
@@ -41,7 +42,8 @@ def open_tracks(source: str = "band", split: str = "test", *, root: str | Path |
     split: "train", "valid" or "test", several joined by "+" ("train+valid"). For "folder" a sub-folder of that name,
     or all songs where there is none.
     root: where the data set lies; default: `downloads/SOURCE` in the course's data folder ("band": `band` there).
-    count: only the first `count` songs. rate: resample to this rate in Hz (default: as recorded).
+    count: only the first `count` songs. rate: resample to this rate in Hz (default: as recorded). mono: the mean of
+    the channels (default: as recorded).
     cache_mb: keep up to so many megabytes of decoded stems in memory, in each process (default: none; 16-bit WAV is
     fast without).
 
@@ -55,6 +57,8 @@ def open_tracks(source: str = "band", split: str = "test", *, root: str | Path |
     if count is not None and len(tracks) < count:
         raise ValueError(f"count is {count}, but split {split!r} of {source} has only {len(tracks)} songs")
     tracks = tracks[:count]
+    if mono:
+        tracks = [track.mono() for track in tracks]
     if rate is not None:
         tracks = [track.resampled(rate) for track in tracks]
     if cache_mb is not None:

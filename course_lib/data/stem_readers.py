@@ -1,4 +1,5 @@
-"""Where the samples of a stem come from: a file, a sum of files, silence, memory, or any of these at another rate.
+"""Where the samples of a stem come from: a file, a sum of files, silence, memory, or any of these at another rate
+or in mono.
 
 Every reader has `read_into(start, out)`, which fills out, float32 (channels, frames), and touches no more of the disk
 than it needs. Readers hold no open files, so tracks can be sent to the worker processes of a loader.
@@ -94,6 +95,19 @@ class Resampled:
         audio = resample(audio, step_in, step_out)
         skip = start - first_step * step_out
         out.copy_(audio[:, skip:skip + frames])
+
+
+@dataclass(frozen=True)
+class Mono:
+    """The mean of a stem's channels."""
+
+    stem: StemReader
+    channels: int                 # of `stem`
+
+    def read_into(self, start: int, out: Tensor) -> None:
+        audio = torch.empty(self.channels, out.shape[1])
+        self.stem.read_into(start, audio)
+        torch.mean(audio, 0, keepdim=True, out=out)
 
 
 class StemCache:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from course_lib.audio import check_audio
 from course_lib.data.resampling import check_rate, resampled_frames, steps
-from course_lib.data.stem_readers import Cached, FromTensor, Resampled, StemCache, StemReader, SumOf
+from course_lib.data.stem_readers import Cached, FromTensor, Mono, Resampled, StemCache, StemReader, SumOf
 
 STEMS = ("drums", "bass", "other", "vocals")
 SIX_STEMS = (*STEMS, "guitar", "piano")
@@ -147,14 +147,21 @@ class Track:
         return self._with_readers(lambda stem: Resampled(stem, self.frames, self.rate, rate), rate,
                                   resampled_frames(self.frames, self.rate, rate))
 
+    def mono(self) -> "Track":
+        """The same track with one channel, the mean of all."""
+        if self.channels == 1:
+            return self
+        return self._with_readers(lambda stem: Mono(stem, self.channels), self.rate, self.frames, 1)
+
     def cached(self, cache: StemCache) -> "Track":
         """The same track, its stems kept in memory by `cache` once they have been read."""
         return self._with_readers(lambda stem: Cached(stem, self.first_frame + self.frames, cache, cache.new_key()),
                                   self.rate, self.frames)
 
-    def _with_readers(self, wrap: Callable[[StemReader], StemReader], rate: int, frames: int) -> "Track":
+    def _with_readers(self, wrap: Callable[[StemReader], StemReader], rate: int, frames: int,
+                      channels: int | None = None) -> "Track":
         stems = {name: wrap(stem) for name, stem in self._readers.items()}
-        return Track(self.name, rate, frames, self.channels, stems, wrap(self._mixture), self.info, self.first_frame)
+        return Track(self.name, rate, frames, channels or self.channels, stems, wrap(self._mixture), self.info, self.first_frame)
 
     def __repr__(self) -> str:
         begins = f" from {self.first_frame / self.rate:.2f} s" if self.first_frame else ""

@@ -4,8 +4,8 @@
 
 The loop is in `loop`, how it goes in `settings`, what moves beside the model in `parts`, several processes in
 `processes`, what a run leaves on disk in `checkpoints`, learning-rate schedules in `schedules`. Weight files with cards
-are in `weights`, whole models in `trained`, other people's weights in `official`, what `course train CONFIG` does in
-`command`, and what a CONFIG may say in `configuration`.
+are in `weights`, whole models in `trained`, other people's weights in `official` and (Demucs' packages)
+`official_packages`, what `course train CONFIG` does in `command`, and what a CONFIG may say in `configuration`.
 """
 
 from course_lib.training.loop import History, fit, process_batches

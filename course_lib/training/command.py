@@ -4,6 +4,7 @@ What a file may say is in `course_lib.training.configuration`.
 """
 
 import argparse
+import inspect
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +20,16 @@ from course_lib.training.configuration import (
     dtype_of,
     is_shipped,
     is_trial,
+    optimizer_of,
     read_config,
     schedule_of,
     settings_of,
     shipped_configs,
     tracks_of,
 )
+from course_lib.training.fine_tuning import Checkpoint, begin, described, open_checkpoint, with_start
 from course_lib.training.loop import History, fit, process_batches
-from course_lib.training.named import use
+from course_lib.training.named import named, use
 from course_lib.training.parts import Part
 from course_lib.training.processes import by_main_process, end_processes
 from course_lib.training.settings import NOT_COMPARED
@@ -90,10 +93,14 @@ def run_config(config: Mapping[str, object], folder: Path | RunFolder, *, comman
     """
     accelerator = accelerator or Accelerator()
     folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+    checkpoint = None
+    if "start" in config:
+        checkpoint = open_checkpoint(config["start"])
+        config = with_start(config, checkpoint)
     held = by_main_process(accelerator, folder.lock)
     try:
         compared = _check_folder(config, folder, accelerator)
-        model, history = _train(config, folder, accelerator, progress)
+        model, history = _train(config, folder, accelerator, progress, checkpoint)
         by_main_process(accelerator, lambda: folder.write_settings(*compared))
         if keep and "keep" in config and accelerator.is_main_process:
             keep_weights(config, model, history, folder.path, command)
@@ -103,14 +110,19 @@ def run_config(config: Mapping[str, object], folder: Path | RunFolder, *, comman
             folder.unlock()
 
 
-def _train(config: Mapping[str, object], folder: RunFolder, accelerator: Accelerator,
-           progress: bool) -> tuple[torch.nn.Module, History]:
+def _train(config: Mapping[str, object], folder: RunFolder, accelerator: Accelerator, progress: bool,
+           checkpoint: Checkpoint | None) -> tuple[torch.nn.Module, History]:
     """Build what a configuration names, in an order that no seed may depend on, and train it."""
     settings, batch_size = settings_of(config["training"]), config["training"]["batch_size"]
     length = settings.steps * settings.accumulate * batch_size * accelerator.num_processes
     material, dataset = _material(config, length)
     torch.manual_seed(config["seed"])                       # initial weights, then dropout
     model = use(config["model"])
+    if checkpoint is not None:
+        begun = begin(model, config["model"], checkpoint, config["start"].get("from"))
+        if progress and accelerator.is_main_process:
+            print(f"begins with {checkpoint.name}: {described(begun)}")
+    _check_data(model, dataset)
     facts = _facts(config, dataset)
     if facts is not None:
         model.facts = facts
@@ -120,7 +132,7 @@ def _train(config: Mapping[str, object], folder: RunFolder, accelerator: Acceler
     if "prepare" in config:
         use(config["prepare"], model=model, **material)
     torch.manual_seed(config["seed"] + accelerator.process_index)
-    optimizer = use(config["optimizer"], params=model.parameters())
+    optimizer = optimizer_of(config["optimizer"], model)
     schedule = None if "schedule" not in config else schedule_of(config["schedule"], settings.steps)
     validate = None if "validation" not in config else _validation(config["validation"], dataset)
     step = use(config["step"], **({"parts": {part.name: part.module for part in parts}} if parts else {}))
@@ -143,6 +155,20 @@ def _material(config: Mapping[str, object], length: int) -> tuple[dict, object]:
     return {"tracks": tracks}, chunks_of(config["data"], tracks, length, config["seed"])
 
 
+def _check_data(model: torch.nn.Module, dataset: object) -> None:
+    """ValueError where the model's sources are not the data's stems (each output would learn another one's sound), or
+    their channels differ.
+    """
+    sources, stems = getattr(model, "sources", None), getattr(dataset, "stems", None)
+    if sources is not None and stems is not None and list(sources) != list(stems):
+        raise ValueError(f"the model has the sources {', '.join(sources)}, the data the stems {', '.join(stems)}; "
+                         f"write stems: [{', '.join(sources)}] in data")
+    takes, has = getattr(model, "audio_channels", None), getattr(dataset, "channels", None)
+    if takes is not None and has is not None and takes != has:
+        advice = "write mono: true in tracks" if takes == 1 else f"export the songs with {takes} channels"
+        raise ValueError(f"the model takes {takes} channel{'s' if takes > 1 else ''}, the data have {has}; {advice}")
+
+
 def _facts(config: Mapping[str, object], dataset: object) -> Facts | None:
     """The facts of a configuration. ValueError where the data have another rate or other stems."""
     if "facts" not in config:
@@ -161,7 +187,8 @@ def _validation(part: Mapping[str, object], dataset: object):
     """The `validate` of `fit`: what the section names, on its own songs or data, or on the data that are trained on."""
     part = dict(part)
     if "tracks" in part:
-        material = {"tracks": tracks_of(part.pop("tracks"))}
+        takes_tracks = "tracks" in inspect.signature(named(part)).parameters
+        material = {"tracks" if takes_tracks else "data": tracks_of(part.pop("tracks"))}
     else:
         material = {"data": use(part.pop("data")) if "data" in part else dataset}
     return lambda weights: use(part, model=weights, **material)

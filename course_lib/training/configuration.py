@@ -3,7 +3,10 @@
 A part that names something to call looks like {use: "module:name", argument: value, ...}. What a file may hold:
 
     name, what, seed          its name in file names; what it is, for the card; where all randomness starts
-    model                     called with its arguments alone
+    start                     the weights to begin with, for fine-tuning: {trained: NAME of the course's}, {official:
+                              NAME of a release of Demucs} or {file: PATH}; perhaps sources, from and member: see
+                              course_lib.training.fine_tuning
+    model                     called with its arguments alone; with start it may be left out, and is the checkpoint's
     facts                     what audio the model is made for, as `Facts` names it: rate, stems, n_fft, hop_length,
                               segment, labels. They go with the model (`model.facts`), into its card, and back by
                               `load_trained`
@@ -12,13 +15,15 @@ A part that names something to call looks like {use: "module:name", argument: va
     step                      gives the training step, (model, batch) -> loss; where there are parts, it is called with
                               parts= their modules by name
     data                      songs: tracks (one {source: .., split: .., ..}, the arguments of open_tracks, or a list of
-                              them; seeds: [from, to]), seconds; perhaps remix (true or a share), augment (the arguments
-                              of Augmentation, or {use: ..}), stems. Or anything else, {use: ...}: called with seed= and
-                              length= (items of the whole run), it gives a data set whose item i is a pure function of
-                              (seed, i)
-    validation                called with model= (the weights) and tracks= where it names tracks, else with data=: of
-                              {use: ...} in it, or the data set that is trained on. Gives scores by name
-    optimizer                 called with params=
+                              them; seeds: [from, to]; middle: only so many seconds of each song), seconds; perhaps
+                              remix (true or a share), augment (the arguments of Augmentation, or {use: ..}), stems. Or
+                              anything else, {use: ...}: called with seed= and length= (items of the whole run), it
+                              gives a data set whose item i is a pure function of (seed, i)
+    validation                called with model= (the weights) and tracks= where it names tracks (data= where it takes
+                              no tracks=), else with data=: of {use: ...} in it, or the data set that is trained on.
+                              Gives scores by name
+    optimizer                 called with params=; groups: a list of {names: "crosstransformer.*", weight_decay: 0.05,
+                              ..}, other settings for the parameters whose names match; the first that matches counts
     schedule                  kind (a name in course_lib.training.schedules) and its arguments
     training                  steps, batch_size (a process); perhaps workers and the fields of `FitSettings`
     keep                      write weights and logs to data/: dtype, for example float16; best: true for the best ones;
@@ -29,6 +34,7 @@ Numbers are read as everywhere else (1e-3 is one), true and false alone are trut
 refused where it stands.
 """
 
+import fnmatch
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -37,18 +43,21 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
-from course_lib.data import open_tracks
+from course_lib.data import Track, open_tracks
 from course_lib.data.augmentation import Augmentation
 from course_lib.data.loaders import RandomChunks, Remix
+from course_lib.training.fine_tuning import check_start
 from course_lib.training.named import named, use
+from course_lib.training.parts import some
 from course_lib.training.schedules import SCHEDULES
 from course_lib.training.settings import FitSettings
 from course_lib.training.trained import Facts
 
 CONFIGS = Path(__file__).parent / "configs"
 NEEDED = {"name", "what", "seed", "model", "step", "data", "optimizer", "training"}
-SECTIONS = NEEDED | {"facts", "prepare", "parts", "validation", "schedule", "keep"}
+SECTIONS = NEEDED | {"start", "facts", "prepare", "parts", "validation", "schedule", "keep"}
 SONGS = ({"tracks", "seconds"}, {"remix", "augment", "stems"})
 # the sections that are mappings: what they must hold, and what they may (None: the arguments of what they name)
 PARTS = {
@@ -99,7 +108,10 @@ def read_config(config: str) -> dict:
         raise FileNotFoundError(f"no configuration {config!r}; expected a YAML file, or one of "
                                 f"{', '.join(shipped_configs())}")
     read = parse(path.read_bytes(), path.name)
-    check_names(path.name, read, NEEDED, SECTIONS)
+    begins = isinstance(read, Mapping) and "start" in read
+    check_names(path.name, read, NEEDED - {"model"} if begins else NEEDED, SECTIONS)
+    if begins:
+        check_start(read["start"], f"start in {path.name}")
     for section, (needed, optional) in PARTS.items():
         if section in read:
             known = None if optional is None else needed | optional
@@ -111,6 +123,7 @@ def read_config(config: str) -> dict:
     if "workers" in read["training"]:
         _check_number(path, "workers in training", read["training"]["workers"], 0)
     settings_of(read["training"], f"training in {path.name}")
+    _check_groups(read["optimizer"], f"optimizer in {path.name}")
     Facts.of(read.get("facts", {}), f"facts in {path.name}")
     for part in _calls(read):
         named(part)
@@ -206,6 +219,39 @@ def _check_share(where: str, part: Mapping[str, object], name: str) -> None:
         raise ValueError(f"{name} in {where} is {value!r}; expected true, false or a share from 0 to 1")
 
 
+def _check_groups(part: Mapping[str, object], where: str) -> None:
+    """ValueError where the groups of an optimizer have no names, or settings that it does not know."""
+    groups = part.get("groups", [])
+    if not isinstance(groups, list):
+        raise ValueError(f"groups of {where} is {groups!r}; expected a list of {{names: PATTERN, setting: value}}")
+    known = set(inspect.signature(named(part)).parameters) - {"params"}
+    for number, group in enumerate(groups):
+        check_names(f"groups[{number}] of {where}", group, {"names"}, {"names"} | known)
+        if not isinstance(group["names"], str):
+            raise ValueError(f"names in groups[{number}] of {where} is {group['names']!r}; expected a pattern such as "
+                             "crosstransformer.*")
+
+
+def optimizer_of(part: Mapping[str, object], model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of {"use": ..., argument: value, ..., "groups": [{"names": pattern, argument: value, ...}]}.
+
+    A parameter belongs to the first group whose pattern (* and ? as in file names) its name matches, else to none.
+    ValueError for a pattern that nothing is left for.
+    """
+    part = dict(part)
+    groups, left = part.pop("groups", []), dict(model.named_parameters())
+    if not groups:
+        return use(part, params=left.values())
+    params = []
+    for group in groups:
+        mine = {name: left.pop(name) for name in list(left) if fnmatch.fnmatchcase(name, group["names"])}
+        if not mine:
+            raise ValueError(f"names {group['names']!r} in groups of optimizer match no parameter that is left; the "
+                             f"model has {some([name for name, _ in model.named_parameters()])}")
+        params.append({"params": list(mine.values()), **{key: value for key, value in group.items() if key != "names"}})
+    return use(part, params=[*([{"params": list(left.values())}] if left else []), *params])
+
+
 def settings_of(training: Mapping[str, object], where: str = "training") -> FitSettings:
     """The settings of `fit` in the section `training`. ValueError for wrong ones, by name."""
     return FitSettings.from_mapping({name: value for name, value in training.items()
@@ -226,7 +272,8 @@ def schedule_of(part: Mapping[str, object], steps: int) -> Callable[[int], float
 def tracks_of(parts) -> list:
     """The songs of one part, {"source": ..., "split": ..., ...}, or of several after each other.
 
-    A part's further names are arguments of `open_tracks`; seeds: [from, to], without the last. ValueError for others.
+    A part's further names are arguments of `open_tracks`; seeds: [from, to], without the last; middle: seconds, only
+    the middle of each song. ValueError for others.
     """
     tracks = []
     for part in [parts] if isinstance(parts, Mapping) else parts:
@@ -234,11 +281,20 @@ def tracks_of(parts) -> list:
         arguments = dict(part)
         if isinstance(part.get("seeds"), list):
             arguments["seeds"] = range(*part["seeds"])
+        middle = arguments.pop("middle", None)
         try:
-            tracks += open_tracks(arguments.pop("source"), arguments.pop("split", "train"), **arguments)
+            opened = open_tracks(arguments.pop("source"), arguments.pop("split", "train"), **arguments)
+            tracks += opened if middle is None else [_middle(track, middle) for track in opened]
         except TypeError as error:
             raise ValueError(f"tracks {dict(part)} can't be opened: {error}") from error
     return tracks
+
+
+def _middle(track: Track, seconds: float) -> Track:
+    """The middle of a song, or all of a shorter one."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise ValueError(f"middle of tracks is {seconds!r}; expected seconds, a number above 0")
+    return track.excerpt(max(0.0, (track.seconds - seconds) / 2), min(seconds, track.seconds))
 
 
 def chunks_of(data: Mapping[str, object], tracks: list, length: int, seed: int) -> RandomChunks:
@@ -256,7 +312,8 @@ def chunks_of(data: Mapping[str, object], tracks: list, length: int, seed: int) 
         augment = use({name: tuple(value) if isinstance(value, list) else value for name, value in part.items()})
     _check_share("data", data, "remix")
     if share:
-        return Remix(tracks, data["seconds"], length, seed, augment=augment, share=float(share), **further)
+        group = max(4, len(data.get("stems", ())))
+        return Remix(tracks, data["seconds"], length, seed, group=group, augment=augment, share=float(share), **further)
     return RandomChunks(tracks, data["seconds"], length, seed, augment=augment, **further)
 
 

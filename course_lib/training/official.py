@@ -25,7 +25,8 @@ class PublishedWeights:
     """The files of one published model, or of several by the same people.
 
     url: where they are, without the file's name. files: part (a stem, or another name of a file) -> (file name,
-    SHA-256 in hex or its first digits, at least 8). licence: of the weights. source: who published them, where.
+    SHA-256 in hex or its first digits, at least 8; "" where the publisher names none). licence: of the weights.
+    source: who published them, where.
     paths: part -> what follows the url, where that is not the file's name.
     """
 
@@ -41,12 +42,9 @@ class PublishedWeights:
 
 
 def _named_by_hash(*names: str) -> Mapping[str, tuple[str, str]]:
-    """Files called PART-DIGITS.pth or PART_DIGITS.pth: the first eight digits of the SHA-256 are in the name."""
-    files = {}
-    for name in names:
-        part, digits = name.removesuffix(".pth").replace("_", "-").rsplit("-", 1)
-        files[part] = (name, digits)
-    return MappingProxyType(files)
+    """Files called PART-DIGITS or PART_DIGITS: the first eight digits of the SHA-256 are in the name."""
+    stems = {name: Path(name).stem for name in names}
+    return MappingProxyType({stem[:-9]: (name, stem[-8:]) for name, stem in stems.items()})
 
 
 _TAGGERS = {                                        # data set and network -> SHA-256
@@ -56,6 +54,16 @@ _TAGGERS = {                                        # data set and network -> SH
     "jamendo_fcn": "7bce08a66dbc70d096b0a330f44b4cacd9aa25519b83489fbb98f2164a194e2b",
     "jamendo_crnn": "0a558989c0793f488cb677d188464c91f47c007f7c70473230e55537ca598215",
     "jamendo_musicnn": "66280f4859376377c47f64313c7ac889a3201fdb06a01bf6e94ac6e619081bb5",
+}
+
+_SCIENTIFIC = "for scientific purposes only (facebookresearch/demucs issues 327, 508)"
+_DEMUCS = {                                         # folder of the publisher -> packages, SIGNATURE-DIGITS.th
+    "hybrid_transformer": ("955717e8-8726e21a.th", "f7e0c4bc-ba3fe64a.th", "d12395a8-e57c48e6.th",
+                           "92cfc3b6-ef3bcb9c.th", "04573f0d-f3cf25b2.th", "5c90dfd2-34c22ccb.th",
+                           "75fc33f5-1941ce65.th"),
+    "mdx_final": ("9a6b4851-03af0aa6.th", "1ef250f1-592467ce.th", "fa0cb7f9-100d8bf4.th", "902315c2-b39ce9c9.th",
+                  "0d19c1c6-0f06f20e.th", "7ecf8ec1-70f50cc9.th", "c511e2ab-fe698775.th", "7d865c68-3d5dd56b.th",
+                  "e51eebcc-c1b80bdd.th", "a1d90b5c-ae9d2452.th", "5d2d6c55-db83574e.th", "cfa93e08-61801ae1.th"),
 }
 
 PUBLISHED_WEIGHTS: Mapping[str, PublishedWeights] = MappingProxyType({
@@ -81,6 +89,21 @@ PUBLISHED_WEIGHTS: Mapping[str, PublishedWeights] = MappingProxyType({
         "https://github.com/harritaylor/torchvggish/releases/download/v0.1",
         MappingProxyType({"audioset": ("vggish-10086976.pth", "10086976")}),
         "Apache 2.0", "VGGish, Hershey et al. 2017, as torchvggish converted it"),
+    "demucs": PublishedWeights(
+        "https://dl.fbaipublicfiles.com/demucs",
+        _named_by_hash(*(name for names in _DEMUCS.values() for name in names)),
+        _SCIENTIFIC, "Demucs v3 and v4, Défossez 2021; Rouard, Massa and Défossez 2023",
+        MappingProxyType({name[:8]: f"{folder}/{name}" for folder, names in _DEMUCS.items() for name in names})),
+    "demucs_v2": PublishedWeights(
+        "https://dl.fbaipublicfiles.com/demucs/v3.0", _named_by_hash(
+            "demucs-e07c671f.th", "demucs48_hq-28a1282c.th", "demucs_extra-3646af93.th", "demucs_unittest-09ebc15f.th"),
+        _SCIENTIFIC, "Demucs v2, Défossez, Usunier, Bottou and Bach 2021"),
+    "torchaudio": PublishedWeights(
+        "https://download.pytorch.org/torchaudio/models", MappingProxyType({
+            "HDEMUCS_HIGH_MUSDB": ("hdemucs_high_musdbhq_only.pt", ""),
+            "HDEMUCS_HIGH_MUSDB_PLUS": ("hdemucs_high_trained.pt", "")}),
+        "not stated by torchaudio; by the authors of Demucs, whose weights are " + _SCIENTIFIC,
+        "torchaudio.pipelines, trained in the repository of Demucs"),
 })
 
 
@@ -100,6 +123,7 @@ def fetch_weights(name: str, part: str, *, base_url: str | None = None, folder: 
     downloads/weights in the course's data folder). A folder named by COURSE_WEIGHTS_DIR that already holds NAME/FILE is
     used as it is. progress: show a bar.
     Raises ValueError for an unknown name and for a file with another hash, FileNotFoundError where it can't be had.
+    Where no hash is published, only a transfer that breaks off is noticed here, and damage when the file is read.
     Eight digits guard against damage, not against forgery; therefore files are read with `read_tensors`, which runs no
     code.
     """

@@ -9,6 +9,7 @@ import pickle
 import re
 import struct
 import tarfile
+import threading
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -24,6 +25,28 @@ from torch import Tensor
 STORAGES = {"FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
             "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16,
             "CharStorage": torch.int8, "ByteStorage": torch.uint8}
+STATE_DICT = "a file of model.state_dict()"
+ASKED = re.compile(r"GLOBAL ([A-Za-z_]\w*(?:\.\w+)*)|(?:global:?|type) ([A-Za-z_]\w*(?:\.\w+)+)")
+_ALLOWING = threading.Lock()                 # torch keeps what it allows in one place for the whole process
+
+
+class AsksForCode(ValueError):
+    """A file that would run code if it were let. asked: the function or class that it asks for, "module.name"."""
+
+    def __init__(self, message: str, asked: str):
+        super().__init__(message)
+        self.asked = asked
+
+
+def read_structure(path: str | Path, allowed: Mapping[str, object], expected: str) -> object:
+    """What a file of torch.save holds, dicts and lists of plain values and tensors, without running code of the file.
+
+    allowed: "module.name" -> what stands for it, where the file asks for that function or class; nothing is imported.
+    What stands there must be harmless whatever it is called with, for a file may call it. expected: what the file
+    should have been, for messages. Raises FileNotFoundError where there is no file, `AsksForCode` where it asks for
+    anything else, ValueError where it is damaged.
+    """
+    return _content(_existing(path), allowed, expected)
 
 
 def read_tensors(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
@@ -33,11 +56,7 @@ def read_tensors(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
     is what the file holds, not how it is called. Raises FileNotFoundError where there is no file, ValueError where it
     is damaged or holds anything but tensors by name: the message names the file, what was found and what to do.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected a file of weights. Name the file in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; expected a .pth or .safetensors file there (see fetch_weights)")
+    path = _existing(path)
     content = _content(path)
     if key is not None:
         if not isinstance(content, Mapping) or not isinstance(content.get(key), Mapping):
@@ -52,7 +71,16 @@ def read_tensors(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _content(path: Path) -> object:
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a file of weights. Name the file in it")
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; expected a .pth or .safetensors file there (see fetch_weights)")
+    return path
+
+
+def _content(path: Path, allowed: Mapping[str, object] | None = None, expected: str = STATE_DICT) -> object:
     """What a file holds, read by what its first bytes say it is."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -75,7 +103,7 @@ def _content(path: Path) -> object:
         return _tar(path)
     if head.startswith(b"PK"):
         _check_zip(path)
-    return _torch(path, size)
+    return _torch(path, size, allowed or {}, expected)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -102,18 +130,23 @@ def _check_zip(path: Path) -> None:
                          f"{', '.join(names[:3]) or 'nothing'}); unpack it, and name the .pth file in it")
 
 
-def _torch(path: Path, size: int) -> object:
+def _torch(path: Path, size: int, allowed: Mapping[str, object], expected: str) -> object:
     """What torch's restricted reader gives; what it says in words of ours."""
+    names = [(stands_for, name) for name, stands_for in allowed.items()]
     try:
-        with warnings.catch_warnings():
+        with _ALLOWING, warnings.catch_warnings(), torch.serialization.safe_globals(names):
             warnings.simplefilter("ignore")                    # about protocols of pickles that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:         # a damaged pickle can raise anything; from None: torch's advice is not shown
-        asked = re.search(r"(?:GLOBAL|global:?|type) ([A-Za-z_][\w]*(?:\.\w+)+)", str(error))
+        asked = ASKED.search(str(error))
         if isinstance(error, pickle.UnpicklingError) and asked:
-            raise ValueError(f"{path.name} can't be read as plain tensors: it asks for {asked[1]}, and opening it "
-                             "would run code. Expected a file of model.state_dict(). Ask its author for one, or "
-                             "convert it on a machine where that code is trusted") from None
+            asked = asked[1] or asked[2]
+            raise AsksForCode(f"{path.name} can't be read as plain tensors: it asks for {asked}, and opening it would "
+                              f"run code. Expected {expected}. Ask its author for one, or convert it on a machine "
+                              "where that code is trusted", asked) from None
+        if isinstance(error, pickle.UnpicklingError) and "Only persistent_load of storage" in str(error):
+            raise ValueError(f"{path.name} can't be read as plain tensors: a file of PyTorch before 1.6 that holds a "
+                             f"class with its source. Expected {expected}. Ask its author for a newer one") from None
         if isinstance(error, pickle.UnpicklingError):
             raise ValueError(f"{path.name} can't be read as plain tensors: {size} bytes that are no file of torch's, "
                              "or a damaged one. Look at where it comes from, and fetch it again") from None
