@@ -5,15 +5,16 @@ __all__ = ['FORMATS', 'MP3_RATES', 'DEFAULT_MODEL', 'transition_weights', 'chunk
            'separate_chunk', 'segment_of', 'overlap_add_chunks', 'channel_groups', 'joined_groups', 'SongLevel',
            'first_chunks', 'Bag', 'members', 'separate', 'shared_residual', 'two_stems', 'SlidingAudio', 'SlidingSum',
            'separated_blocks', 'StemFiles', 'check_format', 'SpectrogramModel', 'SongSeparator', 'load_separator',
-           'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'label_levels']
+           'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'FrameByFrame', 'label_levels',
+           'export_onnx', 'load_official', 'separation_scores']
 
 # %% ../chapters/09_separating_songs.ipynb #0bc7f554
 import contextlib
+import io
 import math
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import soundfile
@@ -23,11 +24,13 @@ from torch import Tensor, nn
 import course_lib.open_unmix as open_unmix
 from .audio import check_audio
 from .data.audio_files import AudioHeader, read_blocks, read_header
-from .data.resampling import resample, resampled_blocks, resampled_frames
+from .data.resampling import resampled_blocks, resampled_frames
 from .demucs import center_trim
 from .paths import for_libsndfile, shown
 from .progress import progress
+from .spectral import song_sdr
 from .training import load_trained
+from .training.official_packages import fetch_official
 
 # %% ../chapters/09_separating_songs.ipynb #c13aaa7c
 def transition_weights(length: int, power: float = 1.0) -> Tensor:
@@ -53,7 +56,7 @@ def chunk_sizes(segment: float, overlap: float, rate: int) -> tuple[int, int]:
     stride = int((1 - overlap) * length) if 0 <= overlap < 1 else 0
     if stride < 1:
         raise ValueError(f"segment is {segment} s and overlap {overlap} at {rate} Hz; expected a "
-                         "segment above 0, an overlap from 0 to below 1, and chunks of some samples")
+                         "segment above 0, an overlap from 0 to below 1, chunks of some samples")
     return length, stride
 
 # %% ../chapters/09_separating_songs.ipynb #0dadc15c
@@ -154,7 +157,7 @@ class SongLevel:
     @classmethod
     def of(cls, blocks: Iterable[Tensor]) -> "SongLevel":
         """The level of audio that comes in blocks (..., channel, time), deviation unbiased."""
-        count, mean, squares = 0, 0.0, 0.0                          # squares: of what differs from mean
+        count, mean, squares = 0, 0.0, 0.0                          # squares: around the mean
         for block in blocks:
             mono = block.double().mean(-2).flatten()
             n, centre = len(mono), float(mono.mean())
@@ -193,14 +196,14 @@ class Bag(nn.Module):
     has its own. ValueError where something doesn't fit. Source: section 9.7.
     """
 
-    def __init__(self, models: Sequence[nn.Module], weights: Sequence[Sequence[float]] | None = None,
-                 segment: float | None = None):
+    def __init__(self, models: Sequence[nn.Module],
+                 weights: Sequence[Sequence[float]] | None = None, segment: float | None = None):
         super().__init__()
         models = list(models)
         facts = [(tuple(m.sources), m.samplerate, m.audio_channels) for m in models]
         if len(set(facts)) != 1:
-            raise ValueError(f"models have (sources, rate, channels) {sorted(set(facts)) or 'none'};"
-                             " expected one or more models, all alike")
+            raise ValueError(f"models have (sources, rate, channels) {sorted(set(facts)) or 'none'}; "
+                             "expected one or more models, all alike")
         self.sources, self.samplerate, self.audio_channels = facts[0]
         self.models, self.segment = nn.ModuleList(models), segment
         if weights is None:
@@ -208,8 +211,8 @@ class Bag(nn.Module):
         table = torch.as_tensor(weights, dtype=torch.float64)
         if (table.shape != (len(models), len(self.sources)) or not table.isfinite().all()
                 or (table < 0).any() or (table.sum(0) == 0).any()):
-            raise ValueError(f"weights are {weights}; expected numbers >= 0 for {len(models)} models"
-                             f" and {len(self.sources)} sources, none of them without any")
+            raise ValueError(f"weights are {weights}; expected numbers >= 0 for {len(models)} "
+                             f"models and {len(self.sources)} sources, none without any")
         self.weights = table.tolist()
 
     def forward(self, mix: Tensor) -> Tensor:
@@ -217,7 +220,7 @@ class Bag(nn.Module):
 
 # %% ../chapters/09_separating_songs.ipynb #8c3b5bed
 def members(model: nn.Module) -> list[tuple[nn.Module, Tensor]]:
-    """The networks of a bag with their shares by source, which sum to 1; of another model itself."""
+    """The networks of a bag with their shares by source, which sum to 1; another model itself."""
     if not isinstance(model, Bag):
         return [(model, torch.ones(len(model.sources)))]
     weights = torch.tensor(model.weights, dtype=torch.float64)
@@ -471,7 +474,7 @@ class StemFiles:
             with contextlib.suppress(OSError):
                 path.unlink()
         for folder in self.made:
-            with contextlib.suppress(OSError):                      # somebody else's files are there
+            with contextlib.suppress(OSError):                      # other files are there
                 folder.rmdir()
 
 # %% ../chapters/09_separating_songs.ipynb #ce2f968a
@@ -504,7 +507,7 @@ class SpectrogramModel(nn.Module):
         super().__init__()
         facts = getattr(model, "facts", None)
         if facts is None or facts.rate is None:
-            raise ValueError(f"{type(model).__name__} doesn't say its rate; load it by load_trained")
+            raise ValueError(f"{type(model).__name__} doesn't say its rate; use load_trained")
         self.model, self.sources, self.samplerate = model, facts.stems or model.sources, facts.rate
         self.audio_channels, self.facts = model.nb_channels, facts
         self.segment = segment or 4 * (facts.segment or 5.0)
@@ -516,7 +519,7 @@ class SpectrogramModel(nn.Module):
         return open_unmix.separate(self.model, mix)
 
 # %% ../chapters/09_separating_songs.ipynb #730b4d54
-DEFAULT_MODEL = "open_unmix_band"                                   # the best that comes with the course
+DEFAULT_MODEL = "open_unmix_band"                                   # the best of the course
 
 
 @dataclass
@@ -626,14 +629,55 @@ def separate_file(separator: SongSeparator, song: str | Path, folder: str | Path
     header = read_header(song)
     paths = stem_paths(Path(song), Path(folder), separator.stems, format, only)
     if header.path.resolve() in {path.resolve() for path in paths.values()}:
-        raise ValueError(f"{shown(song)}: a stem would replace the song itself; choose another folder")
-    with StemFiles(list(paths.values()), header.rate, header.channels, bits, header.frames) as files:
+        raise ValueError(f"{shown(song)}: a stem would replace the song itself; choose another "
+                         "folder")
+    with StemFiles(list(paths.values()), header.rate, header.channels, bits,
+                   header.frames) as files:
         for y, x in separated_file(separator, header, text):
             y = shared_residual(y, x) if sum_to_mix else y
             if only is not None:
                 y = two_stems(y, x, separator.stems.index(only), method)
             files.write(y)
     return SeparatedSong(paths, files.clipped)
+
+# %% ../chapters/09_separating_songs.ipynb #162323ed
+class FrameByFrame:
+    """A network of chapter 4's kind that looks back only, fed hop by hop.
+
+    model: a `JointOpenUnmix` with unidirectional=True, in eval mode. push: (channel, hop), hop a
+    quarter of its frame, to (source, channel, hop): the sources of the hop that came n_fft - hop
+    samples earlier. ValueError for a network that looks ahead. Source: section 9.12.
+    """
+
+    def __init__(self, model: nn.Module):
+        if model.lstm.bidirectional:
+            raise ValueError("the model's LSTM also runs backwards; expected unidirectional=True")
+        self.model, (self.n_fft, self.hop) = model, open_unmix.stft_sizes(model)
+        self.window = torch.hann_window(self.n_fft)
+        self.heard = torch.zeros(model.nb_channels, self.n_fft)
+        self.tail, self.state = 0.0, None
+
+    @property
+    def delay(self) -> int:
+        """Samples from when one comes in to when its sources come out, filling a hop included."""
+        return self.n_fft
+
+    @torch.no_grad()
+    def push(self, samples: Tensor) -> Tensor:
+        model = self.model
+        self.heard = torch.cat([self.heard[:, self.hop:], samples], dim=1)
+        X = torch.fft.rfft(self.heard * self.window)                # (channel, bin)
+        low = X.abs()[:, :model.nb_bins]
+        h = torch.tanh(model.bn1(model.fc1(model.scale_input(low).flatten()[None])))
+        y, self.state = model.lstm(h[None], self.state)             # (frame 1, batch 1, hidden)
+        features = torch.cat([h[None], y], dim=-1)
+        masks = torch.stack([head(features)[0, ..., 0] for head in model.heads.values()])
+        masks = open_unmix._continued_upwards(masks.unsqueeze(-1), X.shape[-1])[..., 0]
+        frames = torch.fft.irfft(masks * X, self.n_fft) * self.window / 1.5
+        self.tail = self.tail + frames                              # (source, channel, n_fft)
+        done = self.tail[..., :self.hop]
+        self.tail = F.pad(self.tail[..., self.hop:], (0, self.hop))
+        return done
 
 # %% ../chapters/09_separating_songs.ipynb #00cf8b5b
 def label_levels(model: nn.Module, stem: Tensor, **options) -> Tensor:
@@ -645,3 +689,51 @@ def label_levels(model: nn.Module, stem: Tensor, **options) -> Tensor:
     power = stem.square().sum()
     found = separate(model, stem, **options).square().sum((1, 2))   # (source,)
     return 10 * torch.log10(found / power) if power > 0 else torch.full_like(found, math.nan)
+
+# %% ../chapters/09_separating_songs.ipynb #9018738e
+def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None) -> int:
+    """Write a network to an ONNX file, for chunks of one length; returns that length in samples.
+
+    model: from waveform to waveforms, in eval mode, on the CPU. path: of the .onnx file; the
+    weights are inside. segment: seconds, by default the model's. The graph takes `mixture`
+    (1, channel, time) and gives `sources` (1, source, channel, time), time being what is returned.
+    ModuleNotFoundError without the packages onnx and onnxscript. Source: section 9.15.
+    """
+    length = pass_length(model, int(segment_of(model, segment) * model.samplerate), segment)
+    x = torch.zeros(1, model.audio_channels, length)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), str(path), dynamo=True, verbose=False, external_data=False,
+                          input_names=["mixture"], output_names=["sources"])
+    return length
+
+# %% ../chapters/09_separating_songs.ipynb #f0a25711
+def load_official(name: str, folder: str | Path | None = None) -> nn.Module:
+    """A published network of the Demucs family, or a `Bag` of several, for `separate`.
+
+    name: such as htdemucs, htdemucs_ft, htdemucs_6s, hdemucs_mmi, repro_mdx_a, or a package's
+    signature. folder: of packages on this machine; without it they are downloaded when first asked
+    for, their hashes checked. The weights are other people's work: see the licences of section
+    9.18. Errors: see `fetch_official` in course_lib.training.official_packages. Source: section
+    9.16.
+    """
+    released = fetch_official(name, folder)
+    models = released.models()
+    for model in models:
+        if getattr(model, "segment", None) is None:                 # Demucs v2 says none
+            model.segment = 10.0
+    if len(models) == 1 and released.weights is None:
+        return models[0]
+    return Bag(models, released.weights)
+
+# %% ../chapters/09_separating_songs.ipynb #b6bdce44
+def separation_scores(model: nn.Module, tracks: Sequence[Track], **options) -> dict[str, float]:
+    """Mean SDR in dB over songs, of each of the model's sources, and their mean (`sdr`, first).
+
+    tracks: whole songs at the model's rate, separated in chunks. options: as `separate`. Songs in
+    which a source is silent don't count for it. Source: section 9.17.
+    """
+    table = [song_sdr(separate(model, track.mixture, **options), track.sources(model.sources))
+             for track in tracks]
+    means = torch.stack(table).nanmean(0)                           # (song, source) -> (source,)
+    return {"sdr": float(means.mean()), **dict(zip(model.sources, means.tolist()))}
