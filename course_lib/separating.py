@@ -11,6 +11,7 @@ __all__ = ['FORMATS', 'MP3_RATES', 'DEFAULT_MODEL', 'transition_weights', 'chunk
 # %% ../chapters/09_separating_songs.ipynb #0bc7f554
 import contextlib
 import io
+import logging
 import math
 import os
 import warnings
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 import course_lib.open_unmix as open_unmix
 from .audio import check_audio
+from .data import Track
 from .data.audio_files import AudioHeader, read_blocks, read_header
 from .data.resampling import resampled_blocks, resampled_frames
 from .demucs import center_trim
@@ -202,7 +204,7 @@ class Bag(nn.Module):
         models = list(models)
         facts = [(tuple(m.sources), m.samplerate, m.audio_channels) for m in models]
         if len(set(facts)) != 1:
-            raise ValueError(f"models have (sources, rate, channels) {sorted(set(facts)) or 'none'}; "
+            raise ValueError(f"models have (sources, rate, channels) {sorted(set(facts))}; "
                              "expected one or more models, all alike")
         self.sources, self.samplerate, self.audio_channels = facts[0]
         self.models, self.segment = nn.ModuleList(models), segment
@@ -703,8 +705,10 @@ def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None
     x = torch.zeros(1, model.audio_channels, length)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)                            # of packages that aren't there
         torch.onnx.export(model, (x,), str(path), dynamo=True, verbose=False, external_data=False,
                           input_names=["mixture"], output_names=["sources"])
+        logging.disable(logging.NOTSET)
     return length
 
 # %% ../chapters/09_separating_songs.ipynb #f0a25711

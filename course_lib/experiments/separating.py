@@ -20,7 +20,7 @@ from course_lib.experiments.demucs import RATE, middle, rows_by_song, songs_of
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.paths import data_dir
 from course_lib.results import machine, shipped_file
-from course_lib.separating import label_levels, separate, shared_residual, two_stems, window
+from course_lib.separating import label_levels, separate, separate_chunk, shared_residual, two_stems, window
 from course_lib.spectral import song_sdr
 from course_lib.training import load_trained
 
@@ -137,9 +137,9 @@ def heard_ahead(model: nn.Module, mixture: Tensor, ahead: float) -> Tensor:
     """Separate piece by piece, from PAST before each to `ahead` seconds after it; beyond that it hears zeros."""
     piece, past, after = (round(seconds * RATE) for seconds in (PIECE, PAST, ahead))
     starts = range(0, mixture.shape[-1], piece)
-    total = model.valid_length(past + piece + round(max(AHEAD) * RATE))
+    total = past + piece + round(max(AHEAD) * RATE)
     heard = torch.stack([window(window(mixture, start - past, past + piece + after), 0, total) for start in starts])
-    found = torch.cat([model(part) for part in heard.split(4)])                    # (piece, source, channel, time)
+    found = torch.cat([separate_chunk(model, part, 0, total) for part in heard.split(4)])
     pieces = found[..., past:past + piece].movedim(0, -2)                          # (source, channel, piece, time)
     return pieces.flatten(-2)[..., :mixture.shape[-1]]
 
