@@ -14,14 +14,17 @@ import torch
 from torch import nn
 
 import course_lib.separating as separating
+from course_lib.data import Track
 from course_lib.data.audio_files import read_audio
 from course_lib.data.datasets import open_tracks
 from course_lib.data.resampling import resample
 from course_lib.demucs import Demucs, DemucsV2
 from course_lib.experiments.scoreboard import Separator, separate_song
 from course_lib.hdemucs import HDemucs
+from course_lib.open_unmix import JointOpenUnmix
 from course_lib.separating import (
     Bag,
+    FrameByFrame,
     SlidingAudio,
     SlidingSum,
     SongLevel,
@@ -31,21 +34,28 @@ from course_lib.separating import (
     channel_groups,
     check_format,
     chunk_sizes,
+    export_onnx,
     first_chunks,
     joined_groups,
+    label_levels,
+    load_official,
     members,
     pass_length,
     segment_of,
     separate,
     separate_file,
     separated_blocks,
+    separation_scores,
     shared_residual,
     stem_paths,
     transition_weights,
     two_stems,
     window,
 )
+from course_lib.spectral import song_sdr
 from course_lib.training import Facts
+from tests.training.test_official_packages import no_settings, peer  # noqa: F401
+from tests.training.test_official_packages import written as package
 
 RATE = 8000
 NAMES = ["drums", "bass", "other", "vocals"]
@@ -567,3 +577,79 @@ def test_models_at_their_own_rate(tmp_path):
     expected = resample(separate(separator.model, low), 22_050, 44_100)
     stored = torch.stack([read_audio(one) for one in found.stems.values()])
     assert stored.shape == (4, 2, 44_100) and float((stored - expected).abs().max()) < 1e-5
+
+
+# -------------------------------------------------------------------------------------------- live, labels, other homes
+
+
+def test_frame_by_frame_looks_back_only_and_is_the_whole():
+    torch.manual_seed(0)
+    model = rerandomised(JointOpenUnmix(33, 2, 8, 2, unidirectional=True, max_bin=20, dropout=0.0), 1)
+    x = song(16 * 40)
+    live = FrameByFrame(model)
+    streamed = torch.cat([live.push(piece) for piece in x.split(16, -1)], -1)
+    assert live.delay == 64 and streamed.shape == (4, 2, 16 * 40)
+    frames = torch.nn.functional.pad(x, (48, 0)).unfold(-1, 64, 16) * torch.hann_window(64)    # (channel, frame, n_fft)
+    X = torch.fft.rfft(frames).mT
+    with torch.no_grad():
+        Y = model.masks(X.abs()[None])[0] * X                                       # (source, channel, bin, frame)
+    pieces = torch.fft.irfft(Y.mT, 64) * torch.hann_window(64) / 1.5
+    whole = torch.zeros(4, 2, 16 * 40 + 48)
+    for m in range(40):
+        whole[..., 16 * m:16 * m + 64] += pieces[..., m, :]
+    assert torch.allclose(streamed, whole[..., :16 * 40], atol=1e-5)
+    with pytest.raises(ValueError, match="also runs backwards"):
+        FrameByFrame(JointOpenUnmix(33, 1, 8, 2, dropout=0.0))
+
+
+def test_levels_of_a_stem():
+    class Halves(nn.Module):
+        sources, audio_channels, samplerate, segment = ("a", "b"), 1, 10, 1.0
+
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.Parameter(torch.tensor([1.0, 0.1]))
+
+        def forward(self, x):
+            return self.weights[:, None, None] * x.unsqueeze(1)
+
+    assert label_levels(Halves(), song(40, 1)).tolist() == pytest.approx([0, -20], abs=1e-3)
+    assert label_levels(Halves(), torch.zeros(1, 40)).isnan().all()
+
+
+def test_exported_networks_give_the_same(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    model = rerandomised(DemucsV2(NAMES, 2, 4, 3, resample=False, samplerate=RATE), 0)
+    length = export_onnx(model, tmp_path / "model.onnx", 0.25)
+    assert length == pass_length(model, 2000) and [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
+    x = song(length, batch=1)
+    found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"mixture": x.numpy()})[0]
+    with torch.no_grad():
+        assert_close(torch.from_numpy(found), model(x), 1e-4)
+
+
+def test_official_packages_are_separators(tmp_path):
+    """Two packages and a bag, written by the package demucs itself, separate as its own bag does."""
+    peers = [peer("hybrid", seed).float() for seed in (1, 2)]
+    for model, name in zip(peers, ("aaaaaaaa", "bbbbbbbb")):
+        package(tmp_path, model, name, half=False)
+    weights = [[1, 1, 0, 0], [0, 1, 1, 1]]
+    (tmp_path / "pair.yaml").write_text(f"models: [aaaaaaaa, bbbbbbbb]\nweights: {weights}\n")
+    ours = load_official("pair", tmp_path)
+    theirs = demucs.apply.BagOfModels(peers, weights)
+    x = song(50_000, batch=1)
+    assert_close(separate(ours, x, segment=0.5), theirs_with(theirs, x, segment=0.5))
+    single = load_official("bbbbbbbb", tmp_path)
+    assert isinstance(single, HDemucs) and SongSeparator(single).stems == tuple(NAMES)
+    with pytest.raises(ValueError, match="expected one of htdemucs"):
+        load_official("nobody")
+
+
+def test_scores_of_whole_songs():
+    model = twins("time")[0]
+    tracks = [Track.from_tensors(f"{n}", RATE, {name: song(9_000, seed=n + k) for k, name in enumerate(NAMES)})
+              for n in range(2)]
+    found = separation_scores(model, tracks)
+    table = torch.stack([song_sdr(separate(model, one.mixture), one.sources(NAMES)) for one in tracks])
+    assert list(found) == ["sdr", *NAMES] and found["sdr"] == pytest.approx(float(table.mean()), abs=1e-5)
