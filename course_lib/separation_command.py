@@ -23,8 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
                              "of which every audio file is taken")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="where the stems go: DIR/SONG/STEM.wav")
-    parser.add_argument("--model", metavar="NAME", help="a trained model that comes with the course, or a path to its "
-                                                        ".safetensors (default: the best one)")
+    parser.add_argument("--model", metavar="NAME", help="a trained model that comes with the course, a path to its "
+                                                        ".safetensors, or an official release, which is downloaded, "
+                                                        "such as htdemucs (default: the best of the course)")
     parser.add_argument("--two-stems", metavar="STEM", help="only this stem and all the rest, for karaoke: vocals")
     parser.add_argument("--rest", choices=("minus", "add"), default="minus",
                         help="with --two-stems: the rest is the song less the stem, or the sum of the other stems")
