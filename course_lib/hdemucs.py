@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['TORCHAUDIO_NAMES', 'TORCHAUDIO_SIZES', 'TEMPO_RATIOS', 'padded_to_hops', 'aligned_stft', 'aligned_istft',
            'complex_as_channels', 'channels_as_complex', 'standardised', 'LayerSizes', 'layer_sizes', 'ScaledEmbedding',
-           'HEncLayer', 'HDecLayer', 'check_mixture', 'EncoderBands', 'DecoderBands', 'LayerMaker', 'TwoUNets',
-           'HybridPasses', 'HybridEnds', 'HDemucs', 'from_torchaudio', 'torchaudio_hdemucs', 'weight_matrices',
-           'largest_singular_value', 'svd_penalty', 'PenalisedStep', 'chroma_of', 'shift_distances', 'tempo_factor',
-           'beat_curve', 'beat_offset', 'Fit', 'Listened', 'moved', 'automix']
+           'in_blocks', 'HEncLayer', 'HDecLayer', 'check_mixture', 'EncoderBands', 'DecoderBands', 'LayerMaker',
+           'TwoUNets', 'HybridPasses', 'HybridEnds', 'HDemucs', 'from_torchaudio', 'torchaudio_hdemucs',
+           'weight_matrices', 'largest_singular_value', 'svd_penalty', 'PenalisedStep', 'chroma_of', 'shift_distances',
+           'tempo_factor', 'beat_curve', 'beat_offset', 'Fit', 'Listened', 'moved', 'automix']
 
 # %% ../chapters/07_hybrid_demucs.ipynb #7586e6fa
 import math
@@ -184,6 +184,18 @@ class _HybridLayer(nn.Module):
 def _norm(norm: bool, groups: int, channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels) if norm else nn.Identity()
 
+# %% ../chapters/07_hybrid_demucs.ipynb #94154e0a
+def in_blocks(f: Callable[[Tensor], Tensor], y: Tensor, numbers: int = 2 ** 18) -> Tensor:
+    """f(y), a few rows at a time on a CPU without gradients; f treats every row (bin) alike.
+
+    y: (batch, channel, bin, frame). numbers: of a block, or one row where that is more.
+    Source: section 7.8.
+    """
+    rows = max(1, numbers * y.shape[2] // max(1, y.numel()))
+    if torch.is_grad_enabled() or y.is_cuda or rows >= y.shape[2] or torch.compiler.is_compiling():
+        return f(y)
+    return torch.cat([f(block) for block in y.split(rows, 2)], 2)
+
 # %% ../chapters/07_hybrid_demucs.ipynb #fd0a8378
 class HEncLayer(_HybridLayer):
     """A layer of an encoder: (batch, chin, bin, frame), or with freq=False (batch, chin, time), to
@@ -210,6 +222,7 @@ class HEncLayer(_HybridLayer):
         if empty:
             return
         self.norm1 = _norm(norm, norm_groups, chout)
+        self.alike = freq and not norm and not context              # `refine` treats all bins alike
         self.rewrite = None
         if rewrite:
             self.rewrite = Conv(chout, 2 * chout, 1 + 2 * context, 1, context)
@@ -225,6 +238,10 @@ class HEncLayer(_HybridLayer):
             return y
         if inject is not None:
             y = y + inject.unsqueeze(2)                             # (batch, chout, 1, time)
+        return in_blocks(self.refine, y) if self.alike else self.refine(y)
+
+    def refine(self, y: Tensor) -> Tensor:
+        """What comes after the convolution: norms, residual branch and gate."""
         y = self.branch(F.gelu(self.norm1(y)))
         if self.rewrite is None:
             return y
@@ -266,9 +283,11 @@ class HDecLayer(_HybridLayer):
 
     def refine(self, x: Tensor) -> Tensor:
         """What comes before the transposed convolution: gate and residual branch."""
-        if self.rewrite is not None:
-            x = F.glu(self.norm1(self.rewrite(x)), dim=1)
-        return self.branch(x)
+        if self.rewrite is None:
+            return self.branch(x)
+        x = self.norm1(self.rewrite(x))
+        after = lambda y: self.branch(F.glu(y, dim=1))
+        return in_blocks(after, x) if self.freq else after(x)
 
     def forward(self, x: Tensor, skip: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
         if self.freq and x.ndim == 3:

@@ -25,6 +25,7 @@ from course_lib.hdemucs import (
     chroma_of,
     complex_as_channels,
     from_torchaudio,
+    in_blocks,
     largest_singular_value,
     layer_sizes,
     moved,
@@ -203,6 +204,29 @@ def test_equal_in_float64():
     ours, official = (model.double() for model in pair_of(**SMALL))
     with torch.no_grad():
         assert relative(ours(mixture(dtype=torch.float64)), official(mixture(dtype=torch.float64))) < 1e-7
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    """Without gradients layers work on a few rows at a time."""
+    ours, official = pair_of(**{**SMALL, "norm_starts": 4, "dconv_mode": 3})
+    blocks = []
+    def small(f, y, numbers=600):
+        seen = lambda block: blocks.append(block.shape[2]) or f(block)
+        return in_blocks(seen, y, numbers)
+    monkeypatch.setattr("course_lib.hdemucs.in_blocks", small)
+    with torch.no_grad():
+        assert relative(ours(mixture()), official(mixture())) < 1e-5
+    assert min(blocks) < 8 and len(blocks) > 20
+    blocks.clear()
+    assert relative(ours(mixture()), official(mixture())) < 1e-5 and len(blocks) < 10     # with gradients: whole
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 5), (1, 2, 5, 0), (1, 2, 0, 3)])
+@pytest.mark.parametrize("numbers", [1, 31, 10 ** 6])
+def test_blocks_of_any_size(shape, numbers):
+    x = torch.randn(shape, generator=generator())
+    with torch.no_grad():
+        assert torch.equal(in_blocks(lambda y: y * 2, x, numbers), x * 2)
 
 
 def test_full_configuration_equals_demucs():

@@ -3,13 +3,15 @@
 In a configuration of `course train`:
 
     start: {trained: demucs_band}                     a model of the course, or {official: htdemucs}, {file: PATH}
-    start: {official: htdemucs, sources: [drums, bass, other, vocals, guitar, piano], from: {guitar: other}}
+    start: {official: htdemucs, sources: [drums, bass, other, vocals, guitar, piano], from: {guitar: {other: 0.5}}}
 
 Without a section `model` the network is the checkpoint's, with `sources` in place of its own. The last layer's outputs
-are the one place where a network knows its sources: those of a source that the checkpoint has are copied by its name,
-a new source begins as a copy of `other`, in which it was until now, or as `from` says. Everything else is strict.
+are the one place where a network knows its sources: those of a source that the checkpoint has are copied by its name.
+New sources were in `other` until now: they and `other`, where it is still a source, begin as equal shares of it, so
+that the estimates still add up to what they did; or as `from` says. Everything else is strict.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -58,9 +60,10 @@ def check_start(start: Mapping[str, object], where: str) -> None:
         raise ValueError(f"sources in {where} is {sources!r}; expected a list of names")
     origins = start.get("from", {})
     if not isinstance(origins, Mapping) or not all(
-            isinstance(name, str) for origin in origins.values() for name in _listed(origin)):
+            isinstance(name, str) and isinstance(share, Real) and not isinstance(share, bool) and math.isfinite(share)
+            for origin in origins.values() for name, share in _shares(origin).items()):
         raise ValueError(f"from in {where} is {origins!r}; expected for a source the one it begins as, a list of "
-                         "several that are added, or null for first weights of its own")
+                         "several that are added, {source: share, ..}, or null for first weights of its own")
     member = start.get("member", 0)
     if not isinstance(member, int) or isinstance(member, bool) or member < 0:
         raise ValueError(f"member in {where} is {member!r}; expected the number of a network of a bag, from 0 on")
@@ -119,11 +122,12 @@ def with_start(config: Mapping[str, object], checkpoint: Checkpoint) -> dict[str
 
 
 def begin(model: nn.Module, part: Mapping[str, object], checkpoint: Checkpoint,
-          origins: Mapping[str, object] | None = None) -> dict[str, tuple[str, ...]]:
-    """Give a network the weights of a checkpoint; for each source return what of the checkpoint it begins as.
+          origins: Mapping[str, object] | None = None) -> dict[str, dict[str, float]]:
+    """Give a network the weights of a checkpoint; for each source return {source of the checkpoint: share of it}.
 
-    part: what built the model. origins: source -> source of the checkpoint, list of them (whose estimates are added)
-    or None (it keeps the first weights that it has); default: the same name, else `other`, else none. Raises
+    part: what built the model. origins: source -> source of the checkpoint, list of them (whose estimates are added),
+    {source: share} or None (it keeps the first weights that it has); default: the same name, and for those that the
+    checkpoint lacks and `other` itself equal shares of `other`; where it has no `other`, none. Raises
     ValueError for unknown sources, and for a network that differs from the checkpoint's in anything but its sources;
     the model then stays as it was.
     """
@@ -145,25 +149,34 @@ def begin(model: nn.Module, part: Mapping[str, object], checkpoint: Checkpoint,
     return begun
 
 
-def _origins(sources: Sequence[str], checkpoint: Checkpoint, asked: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """source -> the checkpoint's sources that it begins as."""
+def _origins(sources: Sequence[str], checkpoint: Checkpoint, asked: Mapping[str, object]) -> dict[str, dict]:
+    """source -> {source of the checkpoint: share} that it begins as."""
     if unknown := [name for name in asked if name not in sources]:
         raise ValueError(f"from in start names {', '.join(unknown)}, which the model does not have; it has "
                          f"{', '.join(sources)}")
     if twice := sorted({name for name in sources if list(sources).count(name) > 1}):
         raise ValueError(f"sources of the model hold {', '.join(twice)} twice; name each once")
+    known = checkpoint.sources
+    sharing = [name for name in sources if name not in asked and (name == "other" or name not in known)]
     begun = {}
     for source in sources:
-        default = source if source in checkpoint.sources else "other" if "other" in checkpoint.sources else None
-        begun[source] = tuple(_listed(asked.get(source, default)))
-        if unknown := [name for name in begun[source] if name not in checkpoint.sources]:
+        if source in asked:
+            begun[source] = _shares(asked[source])
+        elif source in sharing:
+            begun[source] = {"other": 1 / len(sharing)} if "other" in known else {}
+        else:
+            begun[source] = {source: 1.0}
+        if unknown := [name for name in begun[source] if name not in known]:
             raise ValueError(f"from in start: {source} begins as {', '.join(unknown)}; {checkpoint.name} has "
-                             f"{', '.join(checkpoint.sources)}")
+                             f"{', '.join(known)}")
     return begun
 
 
-def _listed(origin: object) -> list:
-    return [] if origin is None else list(origin) if isinstance(origin, (list, tuple)) else [origin]
+def _shares(origin: object) -> dict:
+    """What a source begins as, however it is written, as {source of the checkpoint: share}."""
+    if isinstance(origin, Mapping):
+        return dict(origin)
+    return dict.fromkeys([] if origin is None else origin if isinstance(origin, list) else [origin], 1.0)
 
 
 def _source_axes(checkpoint: Checkpoint) -> dict[str, int]:
@@ -186,20 +199,22 @@ def _source_axes(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def _by_source(own: Tensor, theirs: Tensor, axis: int, sources: Sequence[str], their_sources: Sequence[str],
-               begun: Mapping[str, Sequence[str]]) -> Tensor:
+               begun: Mapping[str, Mapping[str, float]]) -> Tensor:
     """A tensor of the model, its blocks along `axis`, one a source, taken from the checkpoint's."""
     blocks = dict(zip(their_sources, theirs.to(own.dtype).chunk(len(their_sources), axis)))
     first = own.chunk(len(sources), axis)
     if len(first) != len(sources) or first[0].shape != blocks[their_sources[0]].shape:
         return theirs                                       # another network: load_strictly says how it differs
-    return torch.cat([sum(blocks[name] for name in begun[source]) if begun[source] else block
+    return torch.cat([sum(share * blocks[name] for name, share in begun[source].items()) if begun[source] else block
                       for source, block in zip(sources, first)], axis)
 
 
-def described(begun: Mapping[str, Sequence[str]]) -> str:
+def described(begun: Mapping[str, Mapping[str, float]]) -> str:
     """What the sources of a model begin as, in words."""
-    same = [source for source, origin in begun.items() if list(origin) == [source]]
-    others = [f"{source} as {' + '.join(origin) or 'new'}" for source, origin in begun.items() if source not in same]
+    same = [source for source, shares in begun.items() if shares == {source: 1}]
+    words = {source: " + ".join(name if share == 1 else f"{share:.2g} {name}" for name, share in shares.items())
+             for source, shares in begun.items() if source not in same}
+    others = [f"{source} as {origin or 'new'}" for source, origin in words.items()]
     return ", ".join([*(["as they are: " + " ".join(same)] if same else []), *others]) or "all weights as they are"
 
 

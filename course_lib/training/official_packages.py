@@ -14,7 +14,6 @@ import inspect
 import math
 import re
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -257,8 +256,8 @@ def _is_number(value: object, above: float = -math.inf) -> bool:
 def read_package(path: str | Path) -> Package:
     """A package, or a bare state dict of Demucs v2 or of torchaudio's HDemucs, from its file. No code in it is run.
 
-    What a package may ask for, beside tensors: the classes of CLASSES, whose names alone are taken, ordered dicts,
-    fractions and NumPy's scalars. A .th file whose name ends in -DIGITS must have that hash. Raises FileNotFoundError
+    What a package may ask for, beside tensors: the classes of CLASSES, whose names alone are taken, fractions and
+    NumPy's scalars. A .th file whose name ends in -DIGITS must have that hash. Raises FileNotFoundError
     where there is no file, ValueError where it has another hash, is damaged, asks for anything else or holds something
     else: the message names the file, what was found and what to do.
     """
@@ -299,12 +298,12 @@ def _package(content: Mapping, file: str) -> Package:
     """A package from what its file holds. ValueError where something is of another kind than it should be."""
     klass, state = content["klass"], content.get("state")
     if not isinstance(klass, _ClassName):
-        raise ValueError(f"klass in {file} is {klass!r}; expected one of {_built()}")
+        raise ValueError(f"klass in {file} is {_shown(klass)}; expected one of {_built()}")
     args, kwargs = content.get("args", ()), content.get("kwargs", {})
     if not isinstance(args, (list, tuple)) or not _is_plain(args):
-        raise ValueError(f"args in {file} are {args!r}; expected a tuple of numbers, text, and lists of them")
+        raise ValueError(f"args in {file} are {_shown(args)}; expected a tuple of numbers, text, and lists of them")
     if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs) or not _is_plain(kwargs):
-        raise ValueError(f"kwargs in {file} are {kwargs!r}; expected numbers, text and lists of them by name")
+        raise ValueError(f"kwargs in {file} are {_shown(kwargs)}; expected numbers, text and lists of them by name")
     if isinstance(state, Mapping) and "__quantized" in state:
         raise ValueError(f"{file} holds weights packed by diffq, which the course does not read; take the package that "
                          "is not quantised")
@@ -314,6 +313,11 @@ def _package(content: Mapping, file: str) -> Package:
     training = content.get("training_args")
     return Package(klass.name, tuple(args), dict(kwargs), dict(state),
                    dict(training) if isinstance(training, Mapping) else {}, file)
+
+
+def _shown(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 400 else text[:400] + "..."
 
 
 def _is_plain(value: object, depth: int = 0) -> bool:
@@ -382,7 +386,7 @@ def _number(kind: object, content: object) -> bool | int | float:
 _ALLOWED: Mapping[str, object] = MappingProxyType({
     **{name: _ClassName(name) for name in CLASSES if name.startswith("demucs.")},
     "fractions.Fraction": _fraction, "numpy.dtype": _NumberType, "numpy.core.multiarray.scalar": _number,
-    "numpy._core.multiarray.scalar": _number, "collections.OrderedDict": OrderedDict,
+    "numpy._core.multiarray.scalar": _number,
 })
 
 
@@ -407,7 +411,8 @@ def build(package: Package) -> nn.Module:
             model = network(*package.args, **kwargs)
     except Exception as error:                                 # wrong values may fail anywhere in a constructor
         raise ValueError(f"{package.file} does not fit {network.__name__}: {error}. Its arguments are "
-                         f"{package.args}, {package.kwargs}; is it a package of another version?") from error
+                         f"{_shown(package.args)}, {_shown(package.kwargs)}; is it a package of another "
+                         "version?") from error
     state = package.state
     if package.klass in RENAMED:
         state = named({"use": RENAMED[package.klass]})(state)
