@@ -32,7 +32,7 @@ from .paths import for_libsndfile, shown
 from .progress import progress
 from .spectral import song_sdr
 from .training import load_trained
-from .training.official_packages import fetch_official
+from .training.official_packages import RELEASES, fetch_official
 
 # %% ../chapters/09_separating_songs.ipynb #c13aaa7c
 def transition_weights(length: int, power: float = 1.0) -> Tensor:
@@ -569,12 +569,13 @@ class SongSeparator:
         return separate(self.model, mixture, standardise=self.standardise, **self.options())
 
 # %% ../chapters/09_separating_songs.ipynb #827bb7a4
-def load_separator(name: str | Path | Sequence[str] = DEFAULT_MODEL, **options) -> SongSeparator:
-    """A `SongSeparator` of a trained model, by the name or path that `load_trained` takes.
+def load_separator(name: str | Path = DEFAULT_MODEL, **options) -> SongSeparator:
+    """A `SongSeparator` of a trained model, by the name or path that `load_trained` takes, or by
+    that of an official release (section 9.16).
 
     options: fields of `SongSeparator`. Source: section 9.11.
     """
-    return SongSeparator(load_trained(name), **options)
+    return SongSeparator(load_official(name) if name in RELEASES else load_trained(name), **options)
 
 # %% ../chapters/09_separating_songs.ipynb #8cf37d50
 def separated_file(separator: SongSeparator, header: AudioHeader,
