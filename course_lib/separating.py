@@ -138,7 +138,7 @@ def channel_groups(x: Tensor, size: int) -> Tensor:
     x = torch.cat([x, x[:, -1:].expand(-1, -x.shape[1] % size, -1)], dim=1)
     return x.unflatten(1, (-1, size)).flatten(0, 1)
 
-
+# %% ../chapters/09_separating_songs.ipynb #4c728b8d
 def joined_groups(y: Tensor, channels: int) -> Tensor:
     """Sources of groups (batch * group, source, size, time) as (batch, source, channels, time).
 
@@ -417,11 +417,6 @@ def separated_blocks(model: nn.Module, blocks: Iterable[Tensor], length: int, *,
         yield joined_groups(sums.take(min(one.at for one in passes)), channels[0])[0]
 
 # %% ../chapters/09_separating_songs.ipynb #a9f9e051
-FORMATS = {"wav": {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}, "flac": {16: "PCM_16", 24: "PCM_24"},
-           "mp3": {16: "MPEG_LAYER_III"}}                           # format -> bits -> subtype
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-
-
 class StemFiles:
     """Audio files written block by block, which get their names when all are whole.
 
@@ -480,6 +475,11 @@ class StemFiles:
                 folder.rmdir()
 
 # %% ../chapters/09_separating_songs.ipynb #ce2f968a
+FORMATS = {"wav": {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}, "flac": {16: "PCM_16", 24: "PCM_24"},
+           "mp3": {16: "MPEG_LAYER_III"}}                           # format -> bits -> subtype
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
 def check_format(name: str, bits: int, rate: int, channels: int) -> tuple[str, str]:
     """libsndfile's names of format and subtype; ValueError for what a format can't hold.
 
@@ -521,9 +521,6 @@ class SpectrogramModel(nn.Module):
         return open_unmix.separate(self.model, mix)
 
 # %% ../chapters/09_separating_songs.ipynb #730b4d54
-DEFAULT_MODEL = "open_unmix_band"                                   # the best of the course
-
-
 @dataclass
 class SongSeparator:
     """A model and how it is applied to songs: a separator for the course's scoreboard, and files.
@@ -569,6 +566,9 @@ class SongSeparator:
         return separate(self.model, mixture, standardise=self.standardise, **self.options())
 
 # %% ../chapters/09_separating_songs.ipynb #827bb7a4
+DEFAULT_MODEL = "open_unmix_band"                                   # the best of the course
+
+
 def load_separator(name: str | Path = DEFAULT_MODEL, **options) -> SongSeparator:
     """A `SongSeparator` of a trained model, by the name or path that `load_trained` takes, or by
     that of an official release (section 9.16).
@@ -615,7 +615,7 @@ def stem_paths(song: Path, folder: Path, stems: Sequence[str], format: str = "wa
     names = stems if only is None else (only, "accompaniment" if only == "vocals" else f"no_{only}")
     return {name: Path(folder) / song.stem / f"{name}.{format}" for name in names}
 
-
+# %% ../chapters/09_separating_songs.ipynb #ef8d9032
 def separate_file(separator: SongSeparator, song: str | Path, folder: str | Path, *,
                   format: str = "wav", bits: int = 16, only: str | None = None,
                   method: str = "minus", sum_to_mix: bool = False,
