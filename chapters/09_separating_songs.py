@@ -255,6 +255,12 @@ def chunk_sizes(segment: float, overlap: float, rate: int) -> tuple[int, int]:
 
 # %%
 N, H = chunk_sizes(8.0, 0.25, 100)
+print(N, H)
+
+# %% [markdown]
+# Three chunks of that size:
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.1), sharey=True)
 for axis, power in zip(axes, (1, 2, 8)):
     w = torch.stack([F.pad(transition_weights(N, power), (k * H, (2 - k) * H)) for k in range(3)])
@@ -326,9 +332,9 @@ def separate_chunk(model: nn.Module, x: Tensor, start: int, end: int,
     The network hears as much of what is around as `pass_length` says. Source: section 9.4.
     """
     total = pass_length(model, end - start, segment)
-    heard = window(x, start - (total - (end - start)) // 2, total)
     with torch.no_grad():
-        return center_trim(model(heard), end - start)
+        y = model(window(x, start - (total - (end - start)) // 2, total))
+    return center_trim(y, end - start)
 
 # %% [markdown]
 # Is it worth the trouble? Take chunks of 1.5 s from the middle of songs, once with zeros around, once with their neighbours, and give the network half a second more on either side in both cases. Then the error against the true stems, by the
@@ -1557,8 +1563,7 @@ figure, axis = plt.subplots(figsize=(6.5, 2.6))
 for place, (name, case) in enumerate(cases.items()):
     values = torch.tensor(margins("valid", case))
     axis.plot(values, place + torch.linspace(-0.25, 0.25, len(values)), ".", ms=4)
-axis.set(yticks=range(len(cases)), yticklabels=list(cases), xlabel="margin (dB)")
-axis.invert_yaxis()
+axis.set(yticks=range(5), yticklabels=list(cases), xlabel="margin (dB)", ylim=(4.5, -0.5))
 axis.axvline(0, color="0.7", lw=0.8)
 show(axis, "Margins of the validation songs' stems, a dot a stem.",
      "Five rows of dots; clean stems lie to the right, wrong labels to the left of zero.")
@@ -1570,6 +1575,11 @@ show(axis, "Margins of the validation songs' stems, a dot a stem.",
 threshold = float(torch.tensor(margins("valid", "")).quantile(0.1))
 thrown = lambda case: float((torch.tensor(margins("test", case)) < threshold).float().mean())
 kept_clean = 1 - thrown("")
+
+# %% [markdown]
+# The table:
+
+# %%
 catches = [[name, len(margins("test", case)), thrown(case),
             thrown(case) / max(1e-9, thrown(case) + thrown(""))]
            for name, case in cases.items() if case]
@@ -1590,6 +1600,10 @@ def keeps(split, song_name, own=-10.0, other=-10.0):
     return all((level > own if stem == row["stem"] else level < other)
                for row in rows for stem, level in zip(STEMS, levels_of(row)))
 
+# %% [markdown]
+# Counted:
+
+# %%
 names_of = list(dict.fromkeys(row["song"] for row in label_rows if row["split"] == "test"))
 passed = sum(keeps("test", name) for name in names_of)
 print(f"{passed} of {len(names_of)} clean test songs pass the paper's rule with our network")
@@ -1876,8 +1890,7 @@ print({name: config["training"][name] for name in ("steps", "batch_size", "ema_d
 def separation_scores(model: nn.Module, tracks: Sequence[Track], **options) -> dict[str, float]:
     """Mean SDR in dB over songs, of each of the model's sources, and their mean (`sdr`, first).
 
-    tracks: whole songs at the model's rate, separated in chunks. options: as `separate`. Songs in
-    which a source is silent don't count for it. Source: section 9.17.
+    tracks: whole songs at the model's rate. options: as `separate`. Source: section 9.17.
     """
     table = [song_sdr(separate(model, track.mixture, **options), track.sources(model.sources))
              for track in tracks]
@@ -1901,12 +1914,17 @@ print({name: round(value, 1) for name, value in scores.items()})
 
 # %%
 real, real_rate = recording("fishin", start=30.0, seconds=12.0)
+listen(real.mean(0, keepdim=True), real_rate, "the recording")
+
+# %% [markdown]
+# From disk to disk:
+
+# %%
 with tempfile.TemporaryDirectory() as folder:
     place = Path(folder) / "fishin.flac"
     soundfile.write(place, real.T.numpy(), real_rate)
     stems = {stem: torch.from_numpy(soundfile.read(path, dtype="float32")[0].T) for stem, path in
              separate_file(load_separator(), place, folder, format="flac", bits=24).stems.items()}
-listen(real.mean(0, keepdim=True), real_rate, "the recording")
 for stem in ("vocals", "other"):
     listen(stems[stem].mean(0, keepdim=True), real_rate, f"{stem}, by the default network")
 

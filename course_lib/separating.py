@@ -92,9 +92,9 @@ def separate_chunk(model: nn.Module, x: Tensor, start: int, end: int,
     The network hears as much of what is around as `pass_length` says. Source: section 9.4.
     """
     total = pass_length(model, end - start, segment)
-    heard = window(x, start - (total - (end - start)) // 2, total)
     with torch.no_grad():
-        return center_trim(model(heard), end - start)
+        y = model(window(x, start - (total - (end - start)) // 2, total))
+    return center_trim(y, end - start)
 
 # %% ../chapters/09_separating_songs.ipynb #fe81da84
 def segment_of(model: nn.Module, segment: float | None = None) -> float:
@@ -735,8 +735,7 @@ def load_official(name: str, folder: str | Path | None = None) -> nn.Module:
 def separation_scores(model: nn.Module, tracks: Sequence[Track], **options) -> dict[str, float]:
     """Mean SDR in dB over songs, of each of the model's sources, and their mean (`sdr`, first).
 
-    tracks: whole songs at the model's rate, separated in chunks. options: as `separate`. Songs in
-    which a source is silent don't count for it. Source: section 9.17.
+    tracks: whole songs at the model's rate. options: as `separate`. Source: section 9.17.
     """
     table = [song_sdr(separate(model, track.mixture, **options), track.sources(model.sources))
              for track in tracks]
