@@ -296,7 +296,7 @@ def test_bags_are_checked():
         ([], None, "expected one or more models, all alike"),
         ([one, mono], None, "expected one or more models, all alike"),
         ([one, other], [[1, 1, 1, 1]], "expected numbers >= 0 for 2 models and 4 sources"),
-        ([one, other], [[1, 1, 1, 0], [1, 1, 1, 0]], "none of them without any"),
+        ([one, other], [[1, 1, 1, 0], [1, 1, 1, 0]], "none without any"),
         ([one], [[1, 1, 1, -1]], "expected numbers >= 0"),
     ):
         with pytest.raises(ValueError, match=message):
