@@ -24,6 +24,7 @@ COMMANDS = {
         "course_lib.experiments.command",
         "run an experiment of a chapter in full; what is done is not repeated",
     ),
+    "separate": ("course_lib.separation_command", "separate songs on disk into their stems"),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
     "assignments": (
         "course_lib.classroom.overview",

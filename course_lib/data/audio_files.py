@@ -10,6 +10,7 @@ song whose download broke would else be noticed by ear, or by a machine that has
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -101,6 +102,36 @@ def read_audio(source: str | Path | AudioHeader, start: int = 0, frames: int | N
         raise ValueError(f"{shown(header.path)}: holds samples that are not finite numbers (NaN or infinity); export "
                          "it again")
     return audio
+
+
+def read_blocks(source: str | Path | AudioHeader, frames: int = 2 ** 16) -> Iterator[Tensor]:
+    """All samples of a file from first to last, in blocks of float32 (channels, up to `frames`) in [-1, 1].
+
+    Only one block is in memory at a time. Raises as `read_header` and `read_audio` do, where the damage is met.
+    """
+    header = source if isinstance(source, AudioHeader) else read_header(source)
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; expected the samples of a block, at least 1")
+    if header.pcm_offset is not None:
+        for start in range(0, header.frames, frames):
+            yield read_audio(header, start, min(frames, header.frames - start))
+        return
+    done = 0
+    try:
+        with soundfile.SoundFile(for_libsndfile(header.path)) as file:         # decoded once, and in order
+            while done < header.frames:
+                samples = file.read(min(frames, header.frames - done), dtype="float32", always_2d=True)
+                if not len(samples):
+                    raise ValueError(f"{shown(header.path)}: truncated or damaged: sample {done} cannot be read, "
+                                     f"although the header says {header.frames} samples. Fetch or render it again")
+                if not np.isfinite(samples).all():
+                    raise ValueError(f"{shown(header.path)}: holds samples that are not finite numbers (NaN or "
+                                     "infinity); export it again")
+                done += len(samples)
+                yield torch.from_numpy(np.ascontiguousarray(samples.T))
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{shown(header.path)}: truncated or damaged ({error.error_string.strip()}). "
+                         "Fetch or render it again") from error
 
 
 def _read_pcm(header: AudioHeader, start: int, frames: int) -> np.ndarray:

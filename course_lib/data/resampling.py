@@ -3,6 +3,7 @@
 import functools
 import math
 import numbers
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ ROLLOFF = 0.99                            # the cutoff, as a share of the lower 
 
 _LARGEST_TABLE = 2 ** 20                  # weights; torchaudio keeps about from_rate * to_rate / gcd^2 of them
 _LARGEST_STEP = 2 ** 20                   # samples after which the grids of two rates meet
+_SHORTEST_BLOCK = 2 ** 14                 # samples that `resampled_blocks` resamples at a time, but for the last
 
 
 def resample(audio: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -44,6 +46,36 @@ def resample(audio: Tensor, from_rate: int, to_rate: int) -> Tensor:
 def resampled_frames(frames: int, from_rate: int, to_rate: int) -> int:
     """How many samples `frames` samples become at another rate (rounded up, as torchaudio does)."""
     return -(-frames * to_rate // from_rate)
+
+
+def resampled_blocks(blocks: Iterable[Tensor], from_rate: int, to_rate: int) -> Iterator[Tensor]:
+    """`resample` of audio that comes in blocks, and of which only two or three are held: (..., time) each.
+
+    blocks: pieces of one signal in order, of any lengths, alike but for the last axis. What is given has other lengths;
+    all of it together is as long as, and equals up to rounding, what `resample` makes of all blocks joined.
+    """
+    step_in, step_out = steps(from_rate, to_rate)
+    if step_in == step_out:
+        yield from blocks
+        return
+    reach = LOWPASS_FILTER_WIDTH * step_in / (min(step_in, step_out) * ROLLOFF)       # samples that a filter looks far
+    margin = step_in * (math.ceil(reach / step_in) + 1)                               # on either side, whole steps
+    held, before, taken, given = None, 0, 0, 0         # before: samples of `held` that were resampled already
+    for block in blocks:
+        held = block if held is None else torch.cat([held, block], -1)
+        taken += block.shape[-1]
+        ready = (held.shape[-1] - before - margin) // step_in * step_in
+        if ready >= max(step_in, _SHORTEST_BLOCK):
+            piece = resample(held[..., :before + ready + margin], from_rate, to_rate)
+            first = before // step_in * step_out
+            count = ready // step_in * step_out
+            yield piece[..., first:first + count]
+            given += count
+            left = max(0, before + ready - margin)
+            held, before = held[..., left:], before + ready - left
+    if held is not None and (rest := resampled_frames(taken, from_rate, to_rate) - given):
+        first = before // step_in * step_out
+        yield resample(held, from_rate, to_rate)[..., first:first + rest]
 
 
 def steps(from_rate: int, to_rate: int) -> tuple[int, int]:

@@ -26,6 +26,11 @@ EXPERIMENTS = {
         "course_lib.experiments.sparse_attention",
         "chapter 8b's frames rebuilt by dense and by sparse attention",
     ),
+    "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
+    "small_masks": (
+        "course_lib.experiments.small_masks",
+        "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
+    ),
 }
 
 

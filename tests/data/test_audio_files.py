@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from course_lib.data import open_tracks
-from course_lib.data.audio_files import read_audio, read_header
+from course_lib.data.audio_files import read_audio, read_blocks, read_header
 from tests.song_folders import as_audio, noise, write_song
 
 
@@ -258,3 +258,29 @@ def test_a_decoded_file_that_is_gone_is_named(tmp_path):
     (tmp_path / "a.flac").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.flac: was there when it was opened, and is gone"):
         read_audio(header)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.wav", {}), ("a.flac", {}), ("a.mp3", {}),
+                                               ("a.wav", {"subtype": "FLOAT"})])
+def test_blocks_joined_are_the_whole_file(tmp_path, name, options):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((30_001, 2))
+    soundfile.write(tmp_path / name, samples, 44100, **options)
+    blocks = list(read_blocks(tmp_path / name, 7000))
+    assert {block.shape[0] for block in blocks} == {2} and all(block.shape[1] <= 7000 for block in blocks)
+    most = 1e-6 if name.endswith(".mp3") else 0.0
+    assert torch.allclose(torch.cat(blocks, -1), read_audio(tmp_path / name), rtol=0, atol=most)
+
+
+def test_damage_is_met_where_it_is(tmp_path):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((90_000, 1))
+    soundfile.write(tmp_path / "a.flac", samples, 44100)
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match="a.flac: truncated or damaged"):
+        list(read_blocks(tmp_path / "a.flac"))
+    samples[50_000] = np.nan
+    soundfile.write(tmp_path / "b.wav", samples, 44100, subtype="FLOAT")
+    with pytest.raises(ValueError, match="b.wav: holds samples that are not finite"):
+        list(read_blocks(tmp_path / "b.wav"))
+    with pytest.raises(ValueError, match="frames is 0"):
+        list(read_blocks(tmp_path / "b.wav", 0))

@@ -5,7 +5,7 @@ import torch
 import torchaudio
 
 from course_lib.data import Track
-from course_lib.data.resampling import _windowed_sinc, resample, resampled_frames, steps
+from course_lib.data.resampling import _windowed_sinc, resample, resampled_blocks, resampled_frames, steps
 
 
 @pytest.mark.parametrize("rates", [(44100, 16000), (44100, 22050), (16000, 44100), (22050, 44100), (48000, 44100)])
@@ -50,3 +50,30 @@ def test_what_is_no_rate_is_refused(rate):
         resample(torch.zeros(1, 10), 8000, rate)
     with pytest.raises(ValueError, match="grids meet only after 2147483647 samples"):
         resample(torch.zeros(1, 10), 2 ** 31 - 1, 44100)
+
+
+@pytest.mark.parametrize("rates", [(44100, 22050), (22050, 44100), (48000, 44100), (8000, 44100), (44101, 44100),
+                                   (44100, 44100)])
+@pytest.mark.parametrize("frames", [1, 40, 40_000, 120_001])
+def test_blocks_joined_are_the_whole_resampled(rates, frames):
+    x = torch.randn(2, 3, frames, generator=torch.Generator().manual_seed(0))
+    for block in {1000, 65_536, frames} if frames > 1000 else {3, frames}:
+        joined = torch.cat(list(resampled_blocks(iter(x.split(block, -1)), *rates)), -1)
+        whole = resample(x, *rates)
+        assert joined.shape == whole.shape and torch.allclose(joined, whole, atol=2e-6)
+
+
+def test_blocks_are_given_as_soon_as_they_can_be():
+    """Resampling a long stream holds a few blocks, however long it is."""
+    taken = []
+
+    def blocks():
+        for _ in range(400):
+            taken.append(1000)
+            yield torch.zeros(1, 1000)
+
+    given = 0
+    for block in resampled_blocks(blocks(), 44100, 22050):
+        given += block.shape[-1]
+        assert sum(taken) - 2 * given < 20_000
+    assert given == 200_000 and list(resampled_blocks([], 44100, 22050)) == []
