@@ -49,6 +49,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from course_lib.audio import check_audio
+from course_lib.htdemucs import MultiheadAttention
 from course_lib.spectral import mel_spectrogram
 
 # %% [markdown]
@@ -58,6 +59,7 @@ from course_lib.spectral import mel_spectrogram
 import time
 import matplotlib.pyplot as plt
 from course_lib.data import recording
+from course_lib.htdemucs import HTDemucs
 from course_lib.notebook import Diagram, listen, mean_interval, show, show_table
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, Claim, reproduced, same_trend,
                                         show_claims)
@@ -1257,19 +1259,8 @@ show(d.draw(), "Sparse multi-head attention. No gradient flows through hashing a
 
 # %%
 #| export
-class SparseMultiheadAttention(nn.Module):
-    """Multi-head attention over hashed pairs, or over those of a fixed mask.
-
-    embed_dim: channels, a multiple of num_heads. dropout: of what `proj` gives, and, with a fixed
-    mask or none, of the weights. bias: of all four projections. batch_first: (batch, time,
-    channel) instead of (time, batch, channel). auto_sparsity: share of pairs that hashing leaves
-    out, 0: none, then attn_mask may choose. add_bias_kv, add_zero_attn, kdim, vdim: not supported,
-    as in the official class. Ours: rounds of the hash; seed of its directions outside training
-    (in training they are drawn anew from torch's global generator); method: of `lsh_attention`, or
-    "blocks" for `block_lsh_attention` with blocks of `block` tokens.
-
-    Arguments and tensor names are those of demucs 4.1.0. Source: Rouard et al. 2022; section 8b.11.
-    """
+class _HashedProjections(nn.Module):
+    """The four matrices of `SparseMultiheadAttention`, and how its pairs are to be chosen."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
                  add_bias_kv: bool = False, add_zero_attn: bool = False, kdim: int | None = None,
@@ -1300,6 +1291,25 @@ class SparseMultiheadAttention(nn.Module):
         """R of this call: new ones in training, always the same ones otherwise."""
         generator = None if self.training else torch.Generator().manual_seed(self.seed)
         return hash_directions(self.embed_dim // self.num_heads, self.rounds, generator=generator)
+
+# %% [markdown]
+# And what it does with them:
+
+# %%
+#| export
+class SparseMultiheadAttention(_HashedProjections):
+    """Multi-head attention over hashed pairs, or over those of a fixed mask.
+
+    embed_dim: channels, a multiple of num_heads. dropout: of what `proj` gives, and, with a fixed
+    mask or none, of the weights. bias: of all four projections. batch_first: (batch, time,
+    channel) instead of (time, batch, channel). auto_sparsity: share of pairs that hashing leaves
+    out, 0: none, then attn_mask may choose. add_bias_kv, add_zero_attn, kdim, vdim: not supported,
+    as in the official class. Ours: rounds of the hash; seed of its directions outside training
+    (in training they are drawn anew from torch's global generator); method: of `lsh_attention`, or
+    "blocks" for `block_lsh_attention` with blocks of `block` tokens.
+
+    Arguments and tensor names are those of demucs 4.1.0. Source: Rouard et al. 2022; section 8b.11.
+    """
 
     def _over_pairs(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Heads (batch, head, time, d) to (batch, head, query, d)."""
@@ -1336,25 +1346,42 @@ class SparseMultiheadAttention(nn.Module):
         return y if self.batch_first else y.transpose(0, 1), None
 
 # %% [markdown]
-# A trained dense layer becomes a sparse one by cutting its `in_proj_weight` in three. And a whole network by doing so wherever a layer attends to itself. Cross attention stays dense, as in the paper, unless asked for.
+# Chapter 8's layers call their attention in a shorter way, with the queries and, across branches, the keys:
 
 # %%
 #| export
-def sparse_from_dense(attention: nn.MultiheadAttention, sparsity: float = 0.9,
-                      **options) -> SparseMultiheadAttention:
-    """A `SparseMultiheadAttention` with the weights of a dense layer, which stays as it is.
+class HashedAttention(SparseMultiheadAttention):
+    """`SparseMultiheadAttention` in the place of chapter 8's `MultiheadAttention`: query
+    (batch, query, channel), and key (batch, key, channel) or none, to (batch, query, channel)."""
+
+    def forward(self, query: Tensor, key: Tensor | None = None) -> Tensor:
+        key = query if key is None else key
+        return super().forward(query, key, key)[0]
+
+# %% [markdown]
+# A trained dense layer becomes a sparse one by cutting its `in_proj_weight` in three.
+
+# %%
+#| export
+def sparse_from_dense(attention: nn.MultiheadAttention | MultiheadAttention,
+                      sparsity: float = 0.9, **options) -> SparseMultiheadAttention:
+    """A `SparseMultiheadAttention` with the weights of a dense layer, which stays as it is; of
+    chapter 8's layer a `HashedAttention`.
 
     sparsity: share of pairs to leave out; 0 gives what the dense layer gives. options: rounds,
     seed, method, block. The layer's dropout of weights is not taken over where hashing chooses.
     ValueError for layers with kdim, vdim, bias_k or add_zero_attn.
     """
-    if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
+    own = isinstance(attention, MultiheadAttention)
+    if not own and (attention.in_proj_weight is None or attention.bias_k is not None
+                    or attention.add_zero_attn):
         raise ValueError("attention has kdim, vdim, bias_k or add_zero_attn; expected a plain "
                          "nn.MultiheadAttention")
     weight = attention.out_proj.weight
-    sparse = SparseMultiheadAttention(
-        attention.embed_dim, attention.num_heads, bias=attention.in_proj_bias is not None,
-        batch_first=attention.batch_first, auto_sparsity=sparsity, **options)
+    kind = HashedAttention if own else SparseMultiheadAttention
+    sparse = kind(attention.embed_dim, attention.num_heads, auto_sparsity=sparsity,
+                  bias=attention.in_proj_bias is not None,
+                  batch_first=own or attention.batch_first, **options)
     sparse.attn_drop.p = attention.dropout
     sparse.to(weight.device, weight.dtype).train(attention.training)
     with torch.no_grad():
@@ -1367,20 +1394,26 @@ def sparse_from_dense(attention: nn.MultiheadAttention, sparsity: float = 0.9,
             sparse.proj.bias.copy_(attention.out_proj.bias)
     return sparse
 
+# %% [markdown]
+# And a whole network, by doing so wherever a layer attends to itself. Cross attention stays dense, as in the paper, unless asked for.
 
+# %%
+#| export
 def sparsify(model: nn.Module, sparsity: float = 0.9, rounds: int = 32, cross: bool = False,
              **options) -> list[str]:
     """Replace the self-attention of a network by hashed attention with the same weights, in place.
 
-    model: any network with `nn.MultiheadAttention` inside, such as HTDemucs. cross: also layers
-    whose name says that they attend to something else ("cross_attn", "multihead_attn"). options: of
-    `sparse_from_dense`. Returns the names of what was replaced. ValueError where there is nothing.
+    model: any network with `nn.MultiheadAttention` inside, or chapter 8's, such as `HTDemucs`.
+    cross: also layers whose name says that they attend to something else ("cross_attn",
+    "multihead_attn"). options: of `sparse_from_dense`. Returns the names of what was replaced.
+    ValueError where there is nothing.
     """
     replaced = []
     for path, parent in list(model.named_modules()):
         for name, layer in list(parent.named_children()):
             across = "cross" in name or name == "multihead_attn"
-            if isinstance(layer, nn.MultiheadAttention) and (cross or not across):
+            dense = isinstance(layer, (nn.MultiheadAttention, MultiheadAttention))
+            if dense and (cross or not across):
                 setattr(parent, name, sparse_from_dense(layer, sparsity, rounds=rounds, **options))
                 replaced.append(f"{path}.{name}".lstrip("."))
     if not replaced:
@@ -1421,6 +1454,18 @@ with torch.no_grad():
 print("replaced:", ", ".join(names))
 assert torch.equal(after, again) and not torch.allclose(before, after, atol=1e-3)
 assert isinstance(network.decoder.layers[0].multihead_attn, nn.MultiheadAttention)
+
+# %% [markdown]
+# And chapter 8's network, whose layers 0 and 2 attend to themselves in either branch:
+
+# %%
+torch.manual_seed(0)
+hybrid = HTDemucs(["a"], 1, 8, nfft=2048, t_heads=2, t_layers=3, use_train_segment=False).eval()
+song = 0.1 * torch.randn(1, 1, 9000, generator=P.generator)
+with torch.no_grad():
+    before = hybrid(song)
+    print("replaced:", ", ".join(sparsify(hybrid, 0.0)))
+    assert torch.allclose(hybrid(song), before, atol=1e-5)          # nothing left out: the same
 
 # %% [markdown]
 # The network that was replaced gives *something else*, not just a little noise. Whether that is good enough, or has to be trained, is section 8b.13.
@@ -1626,7 +1671,7 @@ assert 0.02 < min(taken.values()) <= max(taken.values()) < 0.5
 # | `chunked_attention` | some queries at a time | 8b.8 |
 # | `pack_buckets`, `lsh_attention` | the kernel, and all ways behind one name | 8b.9 |
 # | `block_choice`, `block_lsh_attention`, `block_lsh_mask` | whole blocks | 8b.10 |
-# | `SparseMultiheadAttention`, `sparse_from_dense`, `sparsify` | in a network | 8b.11 |
+# | `SparseMultiheadAttention`, `HashedAttention`, `sparse_from_dense`, `sparsify` | in a network | 8b.11 |
 #
 # All of it is in `course_lib.sparse_attention`; the lengths are measured by `benchmarks/sparse_attention.py`, the recordings by `course experiment sparse_attention`.
 

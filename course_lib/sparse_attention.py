@@ -5,7 +5,7 @@ __all__ = ['MASK_TYPES', 'LOOSE', 'METHODS', 'masked_attention', 'log_mel_frames
            'train_retrieval', 'hash_directions', 'lsh_buckets', 'collision_probability', 'match_probability',
            'count_matches', 'matches_needed', 'lsh_mask', 'elementary_mask', 'attention_mask', 'chunked_attention',
            'pack_buckets', 'lsh_attention', 'block_choice', 'block_lsh_attention', 'block_lsh_mask',
-           'SparseMultiheadAttention', 'sparse_from_dense', 'sparsify']
+           'SparseMultiheadAttention', 'HashedAttention', 'sparse_from_dense', 'sparsify']
 
 # %% ../chapters/08b_sparse_attention.ipynb #5e0ce830
 import math
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from .audio import check_audio
+from .htdemucs import MultiheadAttention
 from .spectral import mel_spectrogram
 
 # %% ../chapters/08b_sparse_attention.ipynb #884f2c9b
@@ -579,19 +580,8 @@ def block_lsh_mask(q: Tensor, k: Tensor, R: Tensor, sparsity: float = 0.9,
     return mask.reshape(*q.shape[:-1], k.shape[-2])
 
 # %% ../chapters/08b_sparse_attention.ipynb #39b6f963
-class SparseMultiheadAttention(nn.Module):
-    """Multi-head attention over hashed pairs, or over those of a fixed mask.
-
-    embed_dim: channels, a multiple of num_heads. dropout: of what `proj` gives, and, with a fixed
-    mask or none, of the weights. bias: of all four projections. batch_first: (batch, time,
-    channel) instead of (time, batch, channel). auto_sparsity: share of pairs that hashing leaves
-    out, 0: none, then attn_mask may choose. add_bias_kv, add_zero_attn, kdim, vdim: not supported,
-    as in the official class. Ours: rounds of the hash; seed of its directions outside training
-    (in training they are drawn anew from torch's global generator); method: of `lsh_attention`, or
-    "blocks" for `block_lsh_attention` with blocks of `block` tokens.
-
-    Arguments and tensor names are those of demucs 4.1.0. Source: Rouard et al. 2022; section 8b.11.
-    """
+class _HashedProjections(nn.Module):
+    """The four matrices of `SparseMultiheadAttention`, and how its pairs are to be chosen."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
                  add_bias_kv: bool = False, add_zero_attn: bool = False, kdim: int | None = None,
@@ -622,6 +612,21 @@ class SparseMultiheadAttention(nn.Module):
         """R of this call: new ones in training, always the same ones otherwise."""
         generator = None if self.training else torch.Generator().manual_seed(self.seed)
         return hash_directions(self.embed_dim // self.num_heads, self.rounds, generator=generator)
+
+# %% ../chapters/08b_sparse_attention.ipynb #8d67309b
+class SparseMultiheadAttention(_HashedProjections):
+    """Multi-head attention over hashed pairs, or over those of a fixed mask.
+
+    embed_dim: channels, a multiple of num_heads. dropout: of what `proj` gives, and, with a fixed
+    mask or none, of the weights. bias: of all four projections. batch_first: (batch, time,
+    channel) instead of (time, batch, channel). auto_sparsity: share of pairs that hashing leaves
+    out, 0: none, then attn_mask may choose. add_bias_kv, add_zero_attn, kdim, vdim: not supported,
+    as in the official class. Ours: rounds of the hash; seed of its directions outside training
+    (in training they are drawn anew from torch's global generator); method: of `lsh_attention`, or
+    "blocks" for `block_lsh_attention` with blocks of `block` tokens.
+
+    Arguments and tensor names are those of demucs 4.1.0. Source: Rouard et al. 2022; section 8b.11.
+    """
 
     def _over_pairs(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Heads (batch, head, time, d) to (batch, head, query, d)."""
@@ -657,22 +662,35 @@ class SparseMultiheadAttention(nn.Module):
         y = self.proj_drop(self.proj(y.transpose(1, 2).flatten(2)))
         return y if self.batch_first else y.transpose(0, 1), None
 
-# %% ../chapters/08b_sparse_attention.ipynb #91174394
-def sparse_from_dense(attention: nn.MultiheadAttention, sparsity: float = 0.9,
-                      **options) -> SparseMultiheadAttention:
-    """A `SparseMultiheadAttention` with the weights of a dense layer, which stays as it is.
+# %% ../chapters/08b_sparse_attention.ipynb #1f1474b4
+class HashedAttention(SparseMultiheadAttention):
+    """`SparseMultiheadAttention` in the place of chapter 8's `MultiheadAttention`: query
+    (batch, query, channel), and key (batch, key, channel) or none, to (batch, query, channel)."""
+
+    def forward(self, query: Tensor, key: Tensor | None = None) -> Tensor:
+        key = query if key is None else key
+        return super().forward(query, key, key)[0]
+
+# %% ../chapters/08b_sparse_attention.ipynb #d6b1ddf9
+def sparse_from_dense(attention: nn.MultiheadAttention | MultiheadAttention,
+                      sparsity: float = 0.9, **options) -> SparseMultiheadAttention:
+    """A `SparseMultiheadAttention` with the weights of a dense layer, which stays as it is; of
+    chapter 8's layer a `HashedAttention`.
 
     sparsity: share of pairs to leave out; 0 gives what the dense layer gives. options: rounds,
     seed, method, block. The layer's dropout of weights is not taken over where hashing chooses.
     ValueError for layers with kdim, vdim, bias_k or add_zero_attn.
     """
-    if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
+    own = isinstance(attention, MultiheadAttention)
+    if not own and (attention.in_proj_weight is None or attention.bias_k is not None
+                    or attention.add_zero_attn):
         raise ValueError("attention has kdim, vdim, bias_k or add_zero_attn; expected a plain "
                          "nn.MultiheadAttention")
     weight = attention.out_proj.weight
-    sparse = SparseMultiheadAttention(
-        attention.embed_dim, attention.num_heads, bias=attention.in_proj_bias is not None,
-        batch_first=attention.batch_first, auto_sparsity=sparsity, **options)
+    kind = HashedAttention if own else SparseMultiheadAttention
+    sparse = kind(attention.embed_dim, attention.num_heads, auto_sparsity=sparsity,
+                  bias=attention.in_proj_bias is not None,
+                  batch_first=own or attention.batch_first, **options)
     sparse.attn_drop.p = attention.dropout
     sparse.to(weight.device, weight.dtype).train(attention.training)
     with torch.no_grad():
@@ -685,20 +703,22 @@ def sparse_from_dense(attention: nn.MultiheadAttention, sparsity: float = 0.9,
             sparse.proj.bias.copy_(attention.out_proj.bias)
     return sparse
 
-
+# %% ../chapters/08b_sparse_attention.ipynb #91174394
 def sparsify(model: nn.Module, sparsity: float = 0.9, rounds: int = 32, cross: bool = False,
              **options) -> list[str]:
     """Replace the self-attention of a network by hashed attention with the same weights, in place.
 
-    model: any network with `nn.MultiheadAttention` inside, such as HTDemucs. cross: also layers
-    whose name says that they attend to something else ("cross_attn", "multihead_attn"). options: of
-    `sparse_from_dense`. Returns the names of what was replaced. ValueError where there is nothing.
+    model: any network with `nn.MultiheadAttention` inside, or chapter 8's, such as `HTDemucs`.
+    cross: also layers whose name says that they attend to something else ("cross_attn",
+    "multihead_attn"). options: of `sparse_from_dense`. Returns the names of what was replaced.
+    ValueError where there is nothing.
     """
     replaced = []
     for path, parent in list(model.named_modules()):
         for name, layer in list(parent.named_children()):
             across = "cross" in name or name == "multihead_attn"
-            if isinstance(layer, nn.MultiheadAttention) and (cross or not across):
+            dense = isinstance(layer, (nn.MultiheadAttention, MultiheadAttention))
+            if dense and (cross or not across):
                 setattr(parent, name, sparse_from_dense(layer, sparsity, rounds=rounds, **options))
                 replaced.append(f"{path}.{name}".lstrip("."))
     if not replaced:

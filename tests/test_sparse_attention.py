@@ -1,5 +1,6 @@
 """Chapter 8b: hashing against the formula and demucs' buckets, every way to compute against dense attention."""
 
+import copy
 import math
 import sys
 import types
@@ -10,6 +11,7 @@ from demucs import transformer as official
 from torch import nn
 
 from course_lib.experiments.sparse_attention import CHOICES, Sizes, chooser, rebuilt_error
+from course_lib.htdemucs import HTDemucs
 from course_lib.sparse_attention import (
     MASK_TYPES,
     FrameRetrieval,
@@ -478,3 +480,24 @@ def test_every_choice_keeps_about_a_tenth():
         mask = chooser(kind, sizes, 0)(model.queries(frames).detach(), allowed)
         assert not (mask & ~allowed).any() and 0.03 < float(mask[allowed].float().mean()) < 0.15, kind
     assert rebuilt_error(model, frames, "all pairs", sizes, 0)[1] == 1
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_chapter_8s_network_with_hashed_attention(cross):
+    torch.manual_seed(0)
+    model = HTDemucs(["a"], 1, 8, nfft=2048, t_heads=2, t_layers=3, use_train_segment=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3)                        # the layers' scales of 1e-4 hide the transformer
+    x = torch.randn(1, 1, 9000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model(x)
+        names = sparsify(copy.deepcopy(model), 0.9, cross=cross)
+        dense, hashed = copy.deepcopy(model), copy.deepcopy(model)
+        sparsify(dense, 0.0, cross=cross)
+        sparsify(hashed, 0.8, cross=cross)
+        assert len(names) == (6 if cross else 4)
+        assert torch.allclose(dense(x), before, rtol=0, atol=float(1e-5 * before.abs().max()))
+        assert not torch.allclose(hashed(x), before, rtol=0, atol=float(1e-4 * before.abs().max()))
+        assert torch.equal(hashed(x), hashed(x))
