@@ -168,7 +168,7 @@ def new_model(variant: Variant, sizes: Sizes, seed: int) -> nn.Module:
 
 
 def without_cross_attention(model: HTDemucs) -> HTDemucs:
-    """The same network, whose cross attention is replaced by self attention: the branches hear nothing of each other."""
+    """The same network with self attention in the place of cross attention: the branches hear nothing of each other."""
     transformer = model.crosstransformer
     for layers in (transformer.layers, transformer.layers_t):
         for place, layer in enumerate(layers):
