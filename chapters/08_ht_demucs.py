@@ -1383,7 +1383,7 @@ logs = {names.get(name, name): np.array([
     if (row["variant"], row["seed"]) == (name, "0")]).T for name in equal_time}
 axis = plot_losses({name: tuple(log) for name, log in logs.items()}, smoothing=40)
 show(axis, "L1 loss while learning, smoothed over 40 steps; the curves end when the time is up.",
-     "Falling curves on a logarithmic axis, a line a run, of unequal length.")
+     "Three restless curves of unequal length; the one of Demucs goes lowest and lasts longest.")
 
 # %% [markdown]
 # **The authors' table.** Trained at full size, with 800 songs besides MUSDB18-HQ:
