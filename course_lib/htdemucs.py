@@ -5,6 +5,7 @@ __all__ = ['MultiheadAttention', 'sin_positions', 'sin_positions_2d', 'cape_posi
            'CrossAttentionLayer', 'CrossTransformerEncoder', 'HTDemucs']
 
 # %% ../chapters/08_ht_demucs.ipynb #572d980f
+import inspect
 import math
 import random
 from collections.abc import Sequence
@@ -204,8 +205,24 @@ class CrossAttentionLayer(_TransformerLayer):
         x = self.norm1(x + attend(x, other))
         return self.norm2(x + self.gamma_2(self.feed_forward(x)))
 
-# %% ../chapters/08_ht_demucs.ipynb #b7e5425c
-class CrossTransformerEncoder(nn.Module):
+# %% ../chapters/08_ht_demucs.ipynb #8c17b64e
+class _TimePositions(nn.Module):
+    """Positions of the time branch, of the kind `emb`."""
+
+    def positions(self, xt: Tensor) -> Tensor:
+        """Of the steps of xt (batch, step, channel): (1 or batch, step, channel)."""
+        batch, steps, dim = xt.shape
+        if self.emb == "scaled":
+            return self.position_embeddings(torch.arange(steps, device=xt.device))[None]
+        if self.emb == "sin":
+            shift = random.randrange(self.sin_random_shift + 1)
+            return sin_positions(steps, dim, self.max_period, shift)[None].to(xt)
+        moves = self.cape_glob_loc_scale if self.training and self.cape_augment else None
+        return cape_positions(steps, dim, batch, self.max_period, self.cape_mean_normalize,
+                              moves).to(xt)
+
+# %% ../chapters/08_ht_demucs.ipynb #5394716f
+class CrossTransformerEncoder(_TimePositions):
     """The transformer between two branches: x (batch, channel, bin, frame) and xt (batch, channel,
     step) to the same shapes, bins, frames and steps any number.
 
@@ -249,18 +266,6 @@ class CrossTransformerEncoder(nn.Module):
                 layers.append(kind(dim, num_heads, int(dim * hidden_scale), dropout, gelu,
                                    group_norm, norm_first, norm_out, layer_scale))
 
-    def positions(self, xt: Tensor) -> Tensor:
-        """Of the steps of xt (batch, step, channel): (1 or batch, step, channel)."""
-        batch, steps, dim = xt.shape
-        if self.emb == "scaled":
-            return self.position_embeddings(torch.arange(steps, device=xt.device))[None]
-        if self.emb == "sin":
-            shift = random.randrange(self.sin_random_shift + 1)
-            return sin_positions(steps, dim, self.max_period, shift)[None].to(xt)
-        moves = self.cape_glob_loc_scale if self.training and self.cape_augment else None
-        return cape_positions(steps, dim, batch, self.max_period, self.cape_mean_normalize,
-                              moves).to(xt)
-
     def forward(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
         _, dim, bins, frames = x.shape
         places = sin_positions_2d(dim, bins, frames, self.max_period).to(x)
@@ -272,22 +277,99 @@ class CrossTransformerEncoder(nn.Module):
             x, xt = layer(x, xt), layer_t(xt, x)                    # both from what was before
         return x.unflatten(1, (frames, bins)).transpose(-3, -1), xt.mT
 
-# %% ../chapters/08_ht_demucs.ipynb #28e36d21
-class HTDemucs(TwoUNets, HybridPasses, HybridEnds):
-    """Hybrid Transformer Demucs (v4): mixture (batch, channel, time) to its sources
-    (batch, source, channel, time), as long as the mixture.
+# %% ../chapters/08_ht_demucs.ipynb #110829aa
+def _check_arguments(sizes, nfft, depth, wiener_iters, end_iters, channels, channels_time,
+                     sparse) -> None:
+    if any(size.merges or not size.freq for size in sizes):
+        raise ValueError(f"depth is {depth} and nfft {nfft}: less than two bins are left; expected "
+                         "fewer layers, such as 4 with nfft 4096, so that both branches stay apart")
+    if wiener_iters != end_iters:
+        raise ValueError(f"wiener_iters is {wiener_iters} and end_iters {end_iters}; both branches "
+                         "are added in training and after: expected them equal")
+    if channels_time not in (None, channels):
+        raise ValueError(f"channels is {channels} and channels_time {channels_time}; the "
+                         "transformer compares both branches: expected them equal, or None")
+    if sparse:
+        raise ValueError("t_sparse_self_attn or t_sparse_cross_attn is True; build the network "
+                         "with dense attention, and call chapter 8b's `sparsify` on it")
 
-    As `HDemucs` but for the middle: the branches never become one; after `depth` layers, of stride
-    `stride` each, a `CrossTransformerEncoder` lets them listen to each other, and the decoders
-    begin with what it gives. bottom_channels: number of its channels, two 1x1 convolutions a branch
-    lead there and back; 0: those of the last layer. t_layers: 0: no transformer; t_...: arguments
-    of the transformer. dconv_...: of the residual branches, which have neither BLSTM nor attention
-    here. samplerate, segment: the length in seconds of a training chunk; with use_train_segment
-    training keeps it, and in eval mode shorter mixtures are padded to it and longer ones refused
-    (chapter 9 cuts them up); without, every length from 1 on is taken as it is.
+# %% ../chapters/08_ht_demucs.ipynb #77bb0168
+class _Middle:
+    """The transformer of `HTDemucs`, and the convolutions that lead to its width and back."""
+
+    hybrid, hybrid_old = True, False                        # for chapter 7's `HybridEnds`
+
+    def add_middle(self, wide: int, bottom_channels: int, layers: int, heads: int,
+                   **options) -> None:
+        """wide: channels of the last layers. options: arguments of `CrossTransformerEncoder`; those
+        of sparse attention are left out (chapter 8b)."""
+        self.bottom_channels = bottom_channels
+        if bottom_channels:
+            for branch in ("", "_t"):
+                up, down = nn.Conv1d(wide, bottom_channels, 1), nn.Conv1d(bottom_channels, wide, 1)
+                setattr(self, f"channel_upsampler{branch}", up)
+                setattr(self, f"channel_downsampler{branch}", down)
+        taken = inspect.signature(CrossTransformerEncoder).parameters
+        options = {name: value for name, value in options.items() if name in taken}
+        self.crosstransformer = CrossTransformerEncoder(
+            bottom_channels or wide, num_layers=layers, num_heads=heads,
+            **options) if layers else None
+
+    def exchange(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+        """What the transformer makes of both branches' last layers, in their shapes."""
+        if self.crosstransformer is None:
+            return x, xt
+        if not self.bottom_channels:
+            return self.crosstransformer(x, xt)
+        bins = x.shape[2]
+        x = self.channel_upsampler(x.flatten(2)).unflatten(2, (bins, -1))
+        x, xt = self.crosstransformer(x, self.channel_upsampler_t(xt))
+        x = self.channel_downsampler(x.flatten(2)).unflatten(2, (bins, -1))
+        return x, self.channel_downsampler_t(xt)
+
+    def through(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+        """Down, through the transformer, and up again."""
+        skips, skips_t, lengths, lengths_t = self.encode(x, xt)
+        x, xt = self.exchange(skips[-1], skips_t[-1])
+        return self.decode(skips, skips_t, lengths, lengths_t, x, xt)
+
+# %% ../chapters/08_ht_demucs.ipynb #8f84d62a
+class _OneSegment:
+    """How long the mixtures are that `HTDemucs` works on."""
+
+    def valid_length(self, length: int) -> int:
+        """The number of samples that the network works on: the segment's, or `length`."""
+        if not self.use_train_segment:
+            return length
+        longest = int(self.segment * self.samplerate)
+        if length > longest:
+            raise ValueError(f"the mixture has {length} samples; this network takes at most a "
+                             f"segment of {longest}: cut it up (`course_lib.separating`)")
+        return longest
+
+    def forward(self, mix: Tensor) -> Tensor:
+        check_mixture(mix, self.audio_channels)
+        length = mix.shape[-1]
+        if self.use_train_segment and not self.training:
+            mix = F.pad(mix, (0, self.valid_length(length) - length))
+        estimates = sum(self.branches(mix))[..., :length]
+        if self.use_train_segment and self.training:
+            self.segment = Fraction(length, self.samplerate)
+        return estimates
+
+# %% ../chapters/08_ht_demucs.ipynb #0cbc826f
+class HTDemucs(_Middle, _OneSegment, TwoUNets, HybridPasses, HybridEnds):
+    """Hybrid Transformer Demucs (v4): (batch, channel, time) to (batch, source, channel, time).
+
+    As `HDemucs`, but the branches never become one: after `depth` layers of stride `stride` a
+    `CrossTransformerEncoder` lets them listen to each other. bottom_channels: of it, with 1x1
+    convolutions there and back; 0: as the last layer. t_layers: 0: no transformer; t_...: its
+    arguments. dconv_...: of residual branches without BLSTM and attention. samplerate, segment:
+    seconds of a training chunk; with use_train_segment training keeps it, and in eval mode shorter
+    mixtures are padded to it and longer ones refused (chapter 9 cuts them up).
 
     ValueError for other shapes, arguments that don't go together, sparse attention (chapter 8b:
-    `sparsify`), and a depth at which one bin would be left. Arguments, defaults and tensor names:
+    `sparsify`), a depth that leaves one bin. Arguments, defaults and tensor names:
     demucs.htdemucs.HTDemucs 4.1.0. Source: Rouard, Massa and Défossez 2022; section 8.7.
     """
 
@@ -315,8 +397,8 @@ class HTDemucs(TwoUNets, HybridPasses, HybridEnds):
                  t_sparsity: float = 0.95, t_auto_sparsity: bool = False,
                  t_cross_first: bool = False, rescale: float = 0.1, samplerate: int = 44100,
                  segment: float = 10, use_train_segment: bool = True):
+        middle = {name[2:]: value for name, value in locals().items() if name.startswith("t_")}
         sizes = layer_sizes(nfft, depth, kernel_size, stride, time_stride)
-        wide = int(channels * growth ** (depth - 1))
         _check_arguments(sizes, nfft, depth, wiener_iters, end_iters, channels, channels_time,
                          t_sparse_self_attn or t_sparse_cross_attn)
         branch = dict(depth=dconv_depth, compress=dconv_comp, init=dconv_init)
@@ -325,79 +407,13 @@ class HTDemucs(TwoUNets, HybridPasses, HybridEnds):
         parts, outputs = 2 if cac else 1, audio_channels * len(sources)
         super().__init__(sizes, make, (parts * audio_channels, parts * outputs, channels),
                          (audio_channels, outputs, channels), growth, timed=True)
-        self.sources, self.audio_channels = list(sources), audio_channels
-        self.nfft, self.hop_length, self.depth = nfft, nfft // 4, depth
-        self.cac, self.hybrid, self.hybrid_old = cac, True, False
+        self.sources, self.audio_channels, self.depth = list(sources), audio_channels, depth
+        self.nfft, self.hop_length, self.cac = nfft, nfft // 4, cac
         self.wiener_iters, self.end_iters = wiener_iters, end_iters
-        self.wiener_residual, self.freq_emb_scale = wiener_residual, freq_emb
-        self.samplerate, self.segment = samplerate, segment
-        self.use_train_segment, self.bottom_channels = use_train_segment, bottom_channels
+        self.wiener_residual, self.use_train_segment = wiener_residual, use_train_segment
+        self.samplerate, self.segment, self.freq_emb_scale = samplerate, segment, freq_emb
         self.freq_emb = (ScaledEmbedding(sizes[0].bins_out, channels, emb_scale, emb_smooth)
                          if freq_emb else None)
         if rescale:
             rescale_module(self, rescale)                   # all that follows keeps its weights
-        if bottom_channels:
-            for branch_name in ("", "_t"):
-                up, down = nn.Conv1d(wide, bottom_channels, 1), nn.Conv1d(bottom_channels, wide, 1)
-                setattr(self, f"channel_upsampler{branch_name}", up)
-                setattr(self, f"channel_downsampler{branch_name}", down)
-        self.crosstransformer = CrossTransformerEncoder(
-            bottom_channels or wide, t_emb, t_hidden_scale, t_heads, t_layers, t_cross_first,
-            t_dropout, t_max_positions, t_norm_in, t_norm_in_group, t_group_norm, t_norm_first,
-            t_norm_out, t_max_period, t_weight_decay, t_lr, t_layer_scale, t_gelu,
-            t_sin_random_shift, t_weight_pos_embed, t_cape_mean_normalize, t_cape_augment,
-            t_cape_glob_loc_scale) if t_layers else None
-
-    def exchange(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
-        """What the transformer makes of both branches' last layers, in their shapes."""
-        if self.crosstransformer is None:
-            return x, xt
-        if not self.bottom_channels:
-            return self.crosstransformer(x, xt)
-        bins = x.shape[2]
-        x = self.channel_upsampler(x.flatten(2)).unflatten(2, (bins, -1))
-        x, xt = self.crosstransformer(x, self.channel_upsampler_t(xt))
-        x = self.channel_downsampler(x.flatten(2)).unflatten(2, (bins, -1))
-        return x, self.channel_downsampler_t(xt)
-
-    def through(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
-        """Down, through the transformer, and up again."""
-        skips, skips_t, lengths, lengths_t = self.encode(x, xt)
-        x, xt = self.exchange(skips[-1], skips_t[-1])
-        return self.decode(skips, skips_t, lengths, lengths_t, x, xt)
-
-    def valid_length(self, length: int) -> int:
-        """The number of samples that the network works on: the segment's, or `length`."""
-        if not self.use_train_segment:
-            return length
-        longest = int(self.segment * self.samplerate)
-        if length > longest:
-            raise ValueError(f"the mixture has {length} samples; this network takes at most a "
-                             f"segment of {longest}: cut it up (`course_lib.separating`)")
-        return longest
-
-    def forward(self, mix: Tensor) -> Tensor:
-        check_mixture(mix, self.audio_channels)
-        length = mix.shape[-1]
-        if self.use_train_segment and not self.training:
-            mix = F.pad(mix, (0, self.valid_length(length) - length))
-        estimates = sum(self.branches(mix))[..., :length]
-        if self.use_train_segment and self.training:
-            self.segment = Fraction(length, self.samplerate)
-        return estimates
-
-# %% ../chapters/08_ht_demucs.ipynb #110829aa
-def _check_arguments(sizes, nfft, depth, wiener_iters, end_iters, channels, channels_time,
-                     sparse) -> None:
-    if any(size.merges or not size.freq for size in sizes):
-        raise ValueError(f"depth is {depth} and nfft {nfft}: less than two bins are left; expected "
-                         "fewer layers, such as 4 with nfft 4096, so that both branches stay apart")
-    if wiener_iters != end_iters:
-        raise ValueError(f"wiener_iters is {wiener_iters} and end_iters {end_iters}; both branches "
-                         "are added in training and after: expected them equal")
-    if channels_time not in (None, channels):
-        raise ValueError(f"channels is {channels} and channels_time {channels_time}; the "
-                         "transformer compares both branches: expected them equal, or None")
-    if sparse:
-        raise ValueError("t_sparse_self_attn or t_sparse_cross_attn is True; build the network "
-                         "with dense attention, and call chapter 8b's `sparsify` on it")
+        self.add_middle(int(channels * growth ** (depth - 1)), bottom_channels, **middle)

@@ -21,6 +21,10 @@ EXPERIMENTS = {
     "losses": ("course_lib.experiments.losses", "one separator trained with every loss of chapter 5"),
     "demucs": ("course_lib.experiments.demucs", "chapter 6's Demucs with one part changed at a time, and its bounds"),
     "hdemucs": ("course_lib.experiments.hdemucs", "chapter 7's Hybrid Demucs, its branches and parts"),
+    "htdemucs": (
+        "course_lib.experiments.htdemucs",
+        "chapter 8's HT Demucs: depth, width, context, and three kinds of Demucs in equal time",
+    ),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
     "sparse_attention": (
         "course_lib.experiments.sparse_attention",
