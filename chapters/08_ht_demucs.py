@@ -14,7 +14,8 @@
 # - tell a set of tokens *where* each one is, in one dimension and in two,
 # - build a transformer layer from its parts, and say what each is for,
 # - let two branches of unequal length listen to each other,
-# - assemble HT Demucs and count the parameters of the published networks.
+# - assemble HT Demucs and count the parameters of the published networks,
+# - read what a trained cross attention listens to.
 #
 # **You need** chapter 7 (two branches, complex channels, residual branches); nothing about transformers.
 #
@@ -56,7 +57,8 @@ from course_lib.hdemucs import (HybridEnds, HybridPasses, LayerMaker, ScaledEmbe
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from course_lib.data import STEMS
+from course_lib.data import STEMS, open_tracks
+from course_lib.data.mono import mono_tracks
 from course_lib.data.recordings import recording
 from course_lib.demucs import separate
 from course_lib.experiments import htdemucs as experiment
@@ -66,9 +68,9 @@ from course_lib.notebook import (Diagram, listen, mean_interval, plot_losses, pl
                                  show, show_table)
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, NOT_SEEN, SAME_TREND, Claim,
                                         difference_in_words, reproduced, same_trend, show_claims)
-from course_lib.results import measured, measured_card, published
-from course_lib.spectral import stft
-from course_lib.training import load_trained
+from course_lib.results import measured, measured_card, published, shipped_file
+from course_lib.spectral import song_sdr, stft
+from course_lib.training import load_trained, read_card
 
 # %% [markdown]
 # ## 8.1 What two U-Nets don't tell each other
@@ -1252,7 +1254,78 @@ assert odd.eval()(x).shape == (2, 4, 1, 777)
 # %% [markdown]
 # Seven bins in four frames, and eleven steps: they needn't fit. That is convenient, for the window can be chosen for its sound and the stride for its cost. But it also means that
 # **nobody tells the network that step 4 and frame 1 are the same moment.** The positions don't: both branches count from 0, each in its own steps (in the published network a frame lasts as long as four steps), and write the count
-# in another way, (8.3) here and (8.4) there. It has to learn which step belongs to which frame.
+# in another way, (8.3) here and (8.4) there. It has to learn which step belongs to which frame. Does it?
+#
+# We look into the trained network that comes with the course (section 8.10). Its second layer is the first with cross attention; its weights are what we want to see: for each step of the time branch, how much it listens to each frame (the sum over bins, the mean over heads).
+
+# %%
+ours_net = load_trained("htdemucs_band")
+
+@torch.no_grad()
+def cross_weights(model, audio, layer=1):
+    """Of the steps on the frames, (step, frame), and of the frames on the steps, (frame, step)."""
+    kept, transformer = {}, model.crosstransformer
+    hook = lambda name: lambda module, given, _: kept.update({name: given})
+    hooks = [layers[layer].register_forward_hook(hook(name)) for name, layers in
+             (("z", transformer.layers), ("t", transformer.layers_t))]
+    frames = model.spectrogram(audio[None]).shape[-1]
+    model(audio[None])
+    for one in hooks:
+        one.remove()
+    found = []
+    for name, layers in (("t", transformer.layers_t), ("z", transformer.layers)):
+        module, (x, other) = layers[layer], kept[name]
+        (q,), (k, _) = (module.cross_attn.heads(module.norm1(x), 0, 0),
+                        module.cross_attn.heads(module.norm2(other), 1, 2))
+        found.append((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).mean(1)[0])
+    on_frames = found[0].unflatten(1, (frames, -1)).sum(2)          # (step, frame)
+    return on_frames, found[1].unflatten(0, (frames, -1)).mean(1)   # (frame, step)
+
+# %% [markdown]
+# A chunk of the recording, as long as those of the training. A diagonal would mean that each moment listens to its own time in the other branch; an upright stripe, that all of them listen to one and the same moment:
+
+# %%
+chunk = real[:, :experiment.SEGMENT]
+on_frames, on_steps = cross_weights(ours_net, chunk)
+assert torch.allclose(on_frames.sum(1), torch.ones(len(on_frames)), atol=1e-4)
+seconds = experiment.SEGMENT / rate
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+for axis, weights, who in ((axes[0], on_frames, ("frame", "step")),
+                           (axes[1], on_steps, ("step", "frame"))):
+    axis.imshow(weights / weights.mean(), origin="lower", extent=(0, seconds, 0, seconds),
+                aspect="auto", cmap="Blues", vmin=0, vmax=4)
+    axis.set(xlabel=f"{who[0]} that is listened to, s", ylabel=f"{who[1]} that listens, s")
+show(figure, "First cross attention of the trained network: white is never, dark four times the "
+     "mean weight or more.", "Two squares of blue cells.")
+
+# %% [markdown]
+# How much of it is *now*? The share of the weights that lies within 0.1 s of the listener, beside what equal weights would give:
+
+# %%
+def share_of_now(weights, within=0.1):
+    """The share of weights (listener, listened) within so many seconds, and of equal weights."""
+    listener, listened = ((torch.arange(n) + 0.5) / n * seconds for n in weights.shape)
+    near = (listener[:, None] - listened).abs() < within
+    return float((weights * near).sum() / weights.sum()), float(near.float().mean())
+
+# %% [markdown]
+# In both directions, and for a measure of how choosy they are, the number of places over which the weights are spread, $\exp$ of their entropy, as a share of all:
+
+# %%
+spread_of = lambda w: float((-(w * w.clamp_min(1e-12).log()).sum(1)).exp().mean() / w.shape[1])
+now = {name: (*share_of_now(w), spread_of(w)) for name, w in
+       (("steps listen to frames", on_frames), ("frames listen to steps", on_steps))}
+show_table([[name, *values] for name, values in now.items()],
+           ["cross attention", "share within 0.1 s", "equal weights", "spread over"],
+           digits=2, caption="htdemucs_band, second layer, one chunk of the recording.")
+diagonal = {name: share > 2 * equal for name, (share, equal, _) in now.items()}
+print({name: "on the diagonal" if yes else "not on the diagonal" for name, yes in diagonal.items()})
+
+# %% [markdown]
+# If the weights were equal, the share would be that of the second column. Listen to what was looked at, to have it in your ear:
+
+# %%
+listen(chunk, rate, "the chunk")
 
 # %% [markdown]
 # ## 8.9 In miniature
@@ -1415,6 +1488,122 @@ assert without < 0
 
 # %% [markdown]
 # Without the further songs the transformer *loses*. A likely reason: a convolution knows from the start that neighbours belong together; attention must learn it, and needs songs for that.
+#
+# ## 8.10 The network that comes with the course
+#
+# `course train htdemucs_band` trained a small one on the band, by chapter 7's recipe:
+
+# %%
+trained_card = read_card(shipped_file("checkpoints/htdemucs_band.safetensors"))
+arguments = trained_card["config"]["model"]
+show_table([[name, str(arguments[name])] for name in ("channels", "nfft", "t_layers", "t_heads")] +
+           [["million weights", f"{trained_card['parameters'] / 1e6:.1f}"],
+            ["steps of 4 chunks", f"{trained_card['steps']:,}"],
+            ["seconds of a chunk", f"{experiment.SEGMENT / rate:.1f}"]], ["what", "how much"],
+           caption="htdemucs_band: mono, 22,050 Hz.")
+
+# %% [markdown]
+# Its scores beside all bounds, and beside the networks of the chapters before. They learned on other numbers of steps, so this is what the course *has*, not which kind is better:
+
+# %%
+def methods_of(table):
+    """Method -> SDR (song, stem), in the order of their means."""
+    rows = results(table)
+    found = {method: torch.tensor([[float(row[stem]) for stem in STEMS] for row in rows
+                                   if row["method"] == method])
+             for method in dict.fromkeys(row["method"] for row in rows)}
+    return dict(sorted(found.items(), key=lambda item: float(item[1].nanmean())))
+
+def show_methods(methods, caption):
+    show_table([[method, *scores.nanmean(0).tolist(), mean_interval(scores.nanmean(1))]
+                for method, scores in methods.items()], ["SDR in dB", *STEMS, "mean of stems"],
+               digits=1, caption=caption)
+
+methods = methods_of("bounds")
+ours = methods[experiment.TRANSFORMER]
+show_methods(methods, f"The middle {used['score_seconds']:g} s of {len(ours)} band test songs; "
+             "last column with 95% interval.")
+assert list(methods)[0] == "mixture / 4" and list(methods)[-1] == "ideal ratio mask"
+
+# %% [markdown]
+# The difference to each of the others, song by song:
+
+# %%
+ahead = {method: difference_in_words((ours - scores).nanmean(1)) for method, scores
+         in methods.items() if method != experiment.TRANSFORMER}
+for method, words in ahead.items():
+    print(f"less {method}: {words}")
+
+# %% [markdown]
+# All networks learned from the instruments of *one* soundfont. The same songs, played with another, are harder:
+
+# %%
+other = methods_of("other_instruments")
+show_methods(other, f"The same {len(ours)} songs, played with a soundfont that no training heard.")
+lost = (methods[experiment.TRANSFORMER] - other[experiment.TRANSFORMER]).nanmean(1)
+print(f"HT Demucs loses {difference_in_words(lost)}")
+
+# %% [markdown]
+# Does it listen farther than the hybrid? The test of section 8.1 on a chunk as long as its training chunks; the cut leaves the length as it was. The nearer a number is to 0, the more depends on what is far away.
+
+# %%
+whole_piece = lambda model, audio: experiment.in_segments(model, audio, audio.shape[-1])
+ours_changes = [change_in_the_middle(ours_net, chunk, reach, whole_piece) for reach in reaches]
+hybrid_changes = [change_in_the_middle(hybrid_net, chunk, reach) for reach in reaches]
+show_table([[f"{reach:g} s", one, two] for reach, one, two
+            in zip(reaches, hybrid_changes, ours_changes)],
+           ["without what is farther than", "Hybrid Demucs", "HT Demucs"], digits=0,
+           caption="Change in the middle quarter second, dB of the estimates there; one chunk.")
+
+# %% [markdown]
+# Hear it on a song of the band, that it has not learned from:
+
+# %%
+songs = mono_tracks(lambda: open_tracks("band", "test", count=1), rate, 20.0)
+song = songs[0]
+piece = song.mixture[:, 8 * rate:8 * rate + experiment.SEGMENT]
+listen(piece, rate, "the mixture")
+with torch.no_grad():
+    stems = ours_net(piece[None])[0]                                # (source, channel, time)
+for stem, audio in zip(STEMS, stems):
+    listen(audio, rate, f"{stem}, HT Demucs")
+
+# %% [markdown]
+# And the recording, from another world than the band: a real voice, a real guitar, a room.
+
+# %%
+with torch.no_grad():
+    real_stems = ours_net(chunk[None])[0]
+for place in (0, 2, 3):
+    listen(real_stems[place], rate, f"{STEMS[place]}, HT Demucs, a real song")
+
+# %% [markdown]
+# It has learned from synthetic songs alone, and never heard a singer's breath or a room. What it gets wrong here has less to do with its layers than with what it was given to learn from.
+
+# %% [markdown]
+# ## 8.11 What makes it fast
+#
+# A large network on a laptop had better waste nothing. Ours gives the numbers of the package `demucs`, and takes less time for them, though nothing in it is computed otherwise. What differs is the *order*:
+#
+# - **Fused attention.** `scaled_dot_product_attention` (section 8.3) goes through the keys piece by piece and never writes the table of all weights: 2688 x 2688 numbers a head.
+# - **A few rows at a time.** Between its convolutions a layer along frequency treats every row alike; chapter 7's `in_blocks` takes so few rows that all that comes in between stays in the processor's cache.
+# - Queries, keys and values of self-attention come from *one* product with one matrix, and tokens are kept as (batch, token, channel) all the way.
+#
+# `benchmarks/htdemucs_speed.py` runs the published network of the package and ours in turn, with the same weights, on a segment of 7.8 s; ours once more without blocks, and once more with attention written out:
+
+# %%
+speed = results("speed")
+show_table([[row["what"], int(row["threads"]), float(row["seconds"]), float(row["times_faster"]),
+             float(row["times_faster_processor"])] for row in speed],
+           ["network", "threads", "seconds", "times faster", "by processor time"], digits=2,
+           caption=f"7.8 s of stereo at 44.1 kHz in 32 bits, median of {speed[0]['turns']} turns, "
+                   f"on {speed[0]['machine']}; times faster than the package in the same run.")
+ours_fast = [row for row in speed if row["what"] == "course_lib"]
+assert all(float(row["largest_difference"]) < 1e-5 for row in speed)
+assert all(float(row["times_faster"]) > 1 for row in ours_fast)
+
+# %% [markdown]
+# In training, layers go through whole: the way back needs all that came in between. What is left of the time is arithmetic, convolutions and products of matrices, at the speed of the machine.
 
 # %% [markdown]
 # ## 8.12 What we built
@@ -1465,13 +1654,23 @@ claims = [
           "Hybrid Demucs, equal time")]
 
 # %% [markdown]
-# And what only real data can decide:
+# Those about the committed network, and those that only real data can decide:
 
 # %%
+over = lambda method: (ours - methods[method]).nanmean(1)
+fonts = lambda method: (other[experiment.TRANSFORMER] - other[method]).nanmean(1)
 gain = float(paper_scores["HT Demucs, 800 songs more"]["all"]) - float(
     paper_scores["Hybrid Demucs, 800 songs more"]["all"])
-claims.append(Claim("With 800 songs more HT Demucs beats Hybrid Demucs", PAPER, "8.9",
-                    f"{gain:+.2f} dB", "not run", NEEDS_REAL_DATA))
+claims += [
+    Claim("The small HT Demucs beats Open-Unmix", "this chapter", "8.10", None,
+          difference_in_words(over("Open-Unmix")), same_trend(over("Open-Unmix"))),
+    Claim("It does on another soundfont, too", "this chapter", "8.10", None,
+          difference_in_words(fonts("Open-Unmix")), same_trend(fonts("Open-Unmix"))),
+    Claim("A branch's cross attention follows time, though nobody tells it", "this chapter", "8.8",
+          None, f"{now['steps listen to frames'][0]:.2f} of the weight within 0.1 s, "
+          f"{now['steps listen to frames'][1]:.2f} if equal; one chunk", NEEDS_REAL_DATA),
+    Claim("With 800 songs more HT Demucs beats Hybrid Demucs", PAPER, "8.9", f"{gain:+.2f} dB",
+          "not run", NEEDS_REAL_DATA)]
 show_claims(claims)
 
 # %% [markdown]
