@@ -19,7 +19,7 @@
 #
 # **You need** chapter 7 (two branches, complex channels, residual branches); nothing about transformers.
 #
-# **Time** <!-- minutes 08_ht_demucs -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 08_ht_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 8.0 Set up

@@ -17,7 +17,7 @@
 #
 # **You need** attention with queries, keys and values (chapter 8), the similarity of frames (chapter 2), broadcasting and autograd in PyTorch.
 #
-# **Time** <!-- minutes 08b_sparse_attention -->3 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 08b_sparse_attention -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
 
 # %% [markdown]
 # ## 8b.0 Set up
