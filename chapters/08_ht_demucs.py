@@ -69,7 +69,7 @@ from course_lib.notebook import (Diagram, listen, mean_interval, plot_losses, pl
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, NOT_SEEN, SAME_TREND, Claim,
                                         difference_in_words, reproduced, same_trend, show_claims)
 from course_lib.results import measured, measured_card, published, shipped_file
-from course_lib.spectral import song_sdr, stft
+from course_lib.spectral import stft
 from course_lib.training import load_trained, read_card
 
 # %% [markdown]
@@ -1583,11 +1583,10 @@ for place in (0, 2, 3):
 # %% [markdown]
 # ## 8.11 What makes it fast
 #
-# A large network on a laptop had better waste nothing. Ours gives the numbers of the package `demucs`, and takes less time for them, though nothing in it is computed otherwise. What differs is the *order*:
+# A large network on a laptop had better waste nothing. Two things change no number, only the order in which numbers are made:
 #
-# - **Fused attention.** `scaled_dot_product_attention` (section 8.3) goes through the keys piece by piece and never writes the table of all weights: 2688 x 2688 numbers a head.
+# - **Fused attention.** `scaled_dot_product_attention` (section 8.3) goes through the keys piece by piece and never writes the table of all weights: 2688 x 2688 numbers a head. The package `demucs` uses it, too.
 # - **A few rows at a time.** Between its convolutions a layer along frequency treats every row alike; chapter 7's `in_blocks` takes so few rows that all that comes in between stays in the processor's cache.
-# - Queries, keys and values of self-attention come from *one* product with one matrix, and tokens are kept as (batch, token, channel) all the way.
 #
 # `benchmarks/htdemucs_speed.py` runs the published network of the package and ours in turn, with the same weights, on a segment of 7.8 s; ours once more without blocks, and once more with attention written out:
 

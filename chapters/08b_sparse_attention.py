@@ -177,7 +177,11 @@ def _check_attention(q: Tensor, k: Tensor, v: Tensor) -> None:
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; expected one float type")
 
+# %% [markdown]
+# Then (8b.3) itself, with weights only where the mask has kept a pair:
 
+# %%
+#| export
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor,
                      dropout: float = 0.0) -> Tensor:
     """Attention over the kept pairs (eq. 8b.3): (..., query, value). Takes memory for the mask.
@@ -354,6 +358,11 @@ axis.set(xlabel="best keys of a query (%)", ylabel="share of the weight", ylim=(
 axis.legend()
 show(figure, "How much of the weight the best keys hold, mean over the frames of a recording.",
      "Two rising curves from 0 to 1: the trained one rises steeply, the other is a straight line.")
+
+# %% [markdown]
+# In one number:
+
+# %%
 print("a tenth of the keys holds more than half of the weight:", top_tenth > 0.5)
 assert top_tenth > 0.5
 
@@ -411,7 +420,11 @@ def hash_directions(features: int, rounds: int = 32, buckets: int = 4,
                          "least 1, at least 1, and an even number")
     return torch.randn(features, rounds, buckets // 2, generator=generator)
 
+# %% [markdown]
+# And the bucket of each vector in each round:
 
+# %%
+#| export
 def lsh_buckets(x: Tensor, R: Tensor) -> Tensor:
     """The bucket of every vector in every round (eq. 8b.4): uint8 (..., time, round), no gradient.
 
@@ -453,7 +466,11 @@ def collision_probability(angle: Tensor) -> Tensor:
     of a round (eq. 8b.5). Vectors at right angles: 1/4."""
     return (1 - angle / math.pi) ** 2
 
+# %% [markdown]
+# And in at least so many of the rounds, which are independent of each other:
 
+# %%
+#| export
 def match_probability(angle: Tensor, needed: int, rounds: int = 32) -> Tensor:
     """The probability that they share a bucket in at least `needed` of the rounds (eq. 8b.6)."""
     p = collision_probability(angle.double())
@@ -1083,6 +1100,11 @@ assert torch.allclose(lsh_attention(0 * v, 0 * v, v), v.mean(2, keepdim=True), a
 tight = lsh_mask(v, -v.roll(1, 2), hash_directions(16, generator=P.generator), 0.999)
 print("kept by each of 40 queries, 99.9% left out:", sorted(set(tight.sum(-1).flatten().tolist())))
 assert (tight.sum(-1) >= 1).all()
+
+# %% [markdown]
+# And half precision, which must come back as it went in:
+
+# %%
 half = lsh_attention(v.bfloat16(), v.bfloat16(), v.bfloat16(), R=R)
 assert half.dtype == torch.bfloat16 and torch.isfinite(half).all()
 
@@ -1127,14 +1149,22 @@ def _reordered(x: Tensor, order: Tensor) -> Tensor:
     """Each head's tokens in another order: (head, time, d), (head, time) to (head, time, d)."""
     return x[torch.arange(len(x), device=x.device)[:, None], order]
 
+# %% [markdown]
+# In that order, cut into blocks, the last one filled up:
 
+# %%
+#| export
 def _in_blocks(x: Tensor, order: Tensor, block: int) -> Tensor:
     """Tokens in that order, in blocks, the last filled up with zeros: (head, time, d) to
     (head, blocks, block, d)."""
     x = _reordered(x, order)
     return F.pad(x, (0, 0, 0, -x.shape[1] % block)).unflatten(1, (-1, block))
 
+# %% [markdown]
+# And which blocks of keys a block of queries takes, those with the most matches:
 
+# %%
+#| export
 def block_choice(b_q: Tensor, b_k: Tensor, sparsity: float, block: int,
                  buckets: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     """The order of queries and of keys, (head, time), and for each block of queries the chosen
@@ -1505,6 +1535,11 @@ def ratio(method, what):
     return {int(row["tokens"]): (float(row[what]), float(row[what + "_low"]),
                                  float(row[what + "_high"]))
             for row in bench if row["method"] == method and row[what]}
+
+# %% [markdown]
+# Forward alone, and forward and back:
+
+# %%
 for what, caption in (("forward_ratio", "Forward"), ("training_ratio", "Forward and back")):
     show_table([[NAMES[method], *[ratio(method, what).get(T) for T in lengths]]
                 for method in NAMES if method != "fused"], ["times fused", *map(str, lengths)],

@@ -34,7 +34,7 @@ def _check_attention(q: Tensor, k: Tensor, v: Tensor) -> None:
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; expected one float type")
 
-
+# %% ../chapters/08b_sparse_attention.ipynb #1f6b7801
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor,
                      dropout: float = 0.0) -> Tensor:
     """Attention over the kept pairs (eq. 8b.3): (..., query, value). Takes memory for the mask.
@@ -143,7 +143,7 @@ def hash_directions(features: int, rounds: int = 32, buckets: int = 4,
                          "least 1, at least 1, and an even number")
     return torch.randn(features, rounds, buckets // 2, generator=generator)
 
-
+# %% ../chapters/08b_sparse_attention.ipynb #36db98bb
 def lsh_buckets(x: Tensor, R: Tensor) -> Tensor:
     """The bucket of every vector in every round (eq. 8b.4): uint8 (..., time, round), no gradient.
 
@@ -163,7 +163,7 @@ def collision_probability(angle: Tensor) -> Tensor:
     of a round (eq. 8b.5). Vectors at right angles: 1/4."""
     return (1 - angle / math.pi) ** 2
 
-
+# %% ../chapters/08b_sparse_attention.ipynb #8d363e33
 def match_probability(angle: Tensor, needed: int, rounds: int = 32) -> Tensor:
     """The probability that they share a bucket in at least `needed` of the rounds (eq. 8b.6)."""
     p = collision_probability(angle.double())
@@ -504,14 +504,14 @@ def _reordered(x: Tensor, order: Tensor) -> Tensor:
     """Each head's tokens in another order: (head, time, d), (head, time) to (head, time, d)."""
     return x[torch.arange(len(x), device=x.device)[:, None], order]
 
-
+# %% ../chapters/08b_sparse_attention.ipynb #206a36e0
 def _in_blocks(x: Tensor, order: Tensor, block: int) -> Tensor:
     """Tokens in that order, in blocks, the last filled up with zeros: (head, time, d) to
     (head, blocks, block, d)."""
     x = _reordered(x, order)
     return F.pad(x, (0, 0, 0, -x.shape[1] % block)).unflatten(1, (-1, block))
 
-
+# %% ../chapters/08b_sparse_attention.ipynb #6aefb46c
 def block_choice(b_q: Tensor, b_k: Tensor, sparsity: float, block: int,
                  buckets: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     """The order of queries and of keys, (head, time), and for each block of queries the chosen
