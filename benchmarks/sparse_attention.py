@@ -135,7 +135,8 @@ def main() -> None:
             results.write("lengths", rows)
     results.write_card("lengths", {
         "tables": ["lengths"], "what": "processor time of one thread and peak memory of attention against length",
-        "command": "OMP_NUM_THREADS=1 uv run python benchmarks/sparse_attention.py",
+        "command": "OMP_NUM_THREADS=1 uv run python benchmarks/sparse_attention.py "
+                   f"--turns {arguments.turns} --longest {arguments.longest}",
         "heads": HEADS, "features": FEATURES, "sparsity": SPARSITY})
 
 

@@ -473,7 +473,7 @@ assert change > 1e-2
 
 # %% [markdown]
 # **In two dimensions.** A token of the frequency branch has a frame $t$ *and* a bin $f$. The first half of the channels tells the one, the second the other; sine and cosine
-# alternate, and the exponent is a little different from (8.3), for historical reasons:
+# alternate, and the exponent is a little different from (8.3):
 #
 # $$ p_{2i}(f, t) = \sin\frac{t}{P^{\,2i/(C/2)}}, \quad p_{2i+1}(f, t) = \cos\frac{t}{P^{\,2i/(C/2)}}, \qquad i = 0 \dots C/4 - 1,
 #    \tag{8.4} $$
@@ -1491,7 +1491,7 @@ assert without < 0
 #
 # ## 8.10 The network that comes with the course
 #
-# `course train htdemucs_band` trained a small one on the band, by chapter 7's recipe:
+# `course train htdemucs_band` trained a small one on the band, with the loss and the augmentation of the networks before, but longer chunks and more songs:
 
 # %%
 trained_card = read_card(shipped_file("checkpoints/htdemucs_band.safetensors"))
