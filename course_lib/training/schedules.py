@@ -1,7 +1,8 @@
 """Learning-rate schedules: step, counted from 0, to a factor of the optimizer's learning rate."""
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 
 def constant(steps: int, warmup: int = 0) -> Callable[[int], float]:
@@ -13,18 +14,26 @@ def constant(steps: int, warmup: int = 0) -> Callable[[int], float]:
     return lambda step: _rise(step, warmup)
 
 
-def cosine(steps: int, warmup: int = 0, last: float = 0.0) -> Callable[[int], float]:
+def cosine(steps: int, warmup: int = 0, last: float = 0.0, restarts: Sequence[int] = ()) -> Callable[[int], float]:
     """A straight rise over `warmup` steps, then half a cosine from 1 down to `last` at step `steps`.
 
-    ValueError where the warm-up does not fit into the steps or `last` lies outside [0, 1]. Source: Loshchilov and
-    Hutter 2017, eq. 5, without restarts.
+    restarts: steps at which it jumps back to 1 and comes down once more: a run that was to end there goes on, and what
+    it did until then stays what it was. ValueError where the warm-up does not fit into the steps (or in front of the
+    first restart), `last` lies outside [0, 1] or the restarts do not rise between warm-up and end. Source: Loshchilov
+    and Hutter 2017, eq. 5, whose lengths between restarts are free here.
     """
     _check(steps, warmup)
     if not 0 <= last <= 1:
         raise ValueError(f"last is {last}; expected the last factor of the learning rate, between 0 and 1")
+    bounds = [warmup, *restarts, steps]
+    if restarts and any(before >= after for before, after in zip(bounds, bounds[1:])):
+        raise ValueError(f"restarts is {list(restarts)}; expected rising steps after the warm-up of {warmup} and before "
+                         f"the end, step {steps}")
 
     def factor(step: int) -> float:
-        share = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
+        cycle = bisect_right(restarts, step)
+        begin, end = bounds[cycle], bounds[cycle + 1]
+        share = min(1.0, max(0, step - begin) / max(1, end - begin))
         return _rise(step, warmup) * (last + (1 - last) * (1 + math.cos(math.pi * share)) / 2)
     return factor
 

@@ -86,7 +86,12 @@ def test_schedules():
     assert [factor(0), factor(4), factor(9), factor(10)] == pytest.approx([0.1, 0.5, 1, 1])
     assert [factor(60), factor(110), factor(500)] == pytest.approx([0.6, 0.2, 0.2])
     assert [constant(10, 4)(step) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1, 1] and constant(10)(0) == 1
-    for arguments in ({"steps": 5, "warmup": 6}, {"steps": 5, "last": 1.5}, {"steps": 0}):
+    again = cosine(300, warmup=10, last=0.2, restarts=[110, 200])
+    assert [again(step) for step in range(110)] == [factor(step) for step in range(110)]
+    assert [again(step) for step in (110, 155, 200, 250, 300)] == pytest.approx([1, 0.6, 1, 0.6, 0.2])
+    for arguments in ({"steps": 5, "warmup": 6}, {"steps": 5, "last": 1.5}, {"steps": 0},
+                      {"steps": 9, "restarts": [9]}, {"steps": 9, "restarts": [5, 4]},
+                      {"steps": 9, "warmup": 3, "restarts": [3]}):
         with pytest.raises(ValueError, match="expected"):
             SCHEDULES["cosine"](**arguments)
     history, _ = run(schedule=cosine(10, 5))
