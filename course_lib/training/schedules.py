@@ -27,8 +27,8 @@ def cosine(steps: int, warmup: int = 0, last: float = 0.0, restarts: Sequence[in
         raise ValueError(f"last is {last}; expected the last factor of the learning rate, between 0 and 1")
     bounds = [warmup, *restarts, steps]
     if restarts and any(before >= after for before, after in zip(bounds, bounds[1:])):
-        raise ValueError(f"restarts is {list(restarts)}; expected rising steps after the warm-up of {warmup} and before "
-                         f"the end, step {steps}")
+        raise ValueError(f"restarts is {list(restarts)}; expected rising steps after the warm-up of {warmup} and "
+                         f"before the end, step {steps}")
 
     def factor(step: int) -> float:
         cycle = bisect_right(restarts, step)
