@@ -45,16 +45,20 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def open_notebook(server, browser, tmp_path):
     """A function that opens a notebook of the lab's folder; a picture of it as it was left is kept in tmp_path."""
-    pages = []
+    pages, notebooks = [], []
 
     def opened(name: str) -> OpenNotebook:
         page = browser.new_page()
         page.set_default_timeout(30_000)
         pages.append((name, page))
-        return OpenNotebook(page, server, name)
+        notebook = OpenNotebook(page, server, name)
+        notebooks.append(notebook)
+        return notebook
 
     yield opened
     for number, (name, page) in enumerate(pages):
         page.screenshot(path=str(tmp_path / f"{number}_{Path(name).stem}.png"))
-        page.evaluate("async () => { await window.jupyterapp?.serviceManager?.sessions?.shutdownAll(); }")
+    for notebook in notebooks:
+        notebook.end_kernels()
+    for _, page in pages:
         page.close()

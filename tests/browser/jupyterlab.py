@@ -16,7 +16,7 @@ CHROMIUM_FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
 ).split()
-SERVER_SECONDS, OPEN_SECONDS = 120, 120
+SERVER_SECONDS, OPEN_SECONDS, ANSWER_SECONDS = 120, 120, 60
 # What a widget that cannot be shown says in its place.
 BROKEN_WIDGET = re.compile(r"Error displaying widget|Loading widget|model not found|Javascript Error", re.IGNORECASE)
 SETTLED_SECONDS = 1.0  # an output counts as changed once it has kept still for so long
@@ -142,7 +142,7 @@ class OpenNotebook:
         page.wait_for_function(
             f"() => window.jupyterapp && {THE_NOTEBOOK}?.content?.model", timeout=OPEN_SECONDS * 1000
         )
-        page.evaluate(f"async () => {{ await {THE_NOTEBOOK}.context.ready; await {THE_NOTEBOOK}.revealed; }}")
+        self._answer(f"async () => {{ await {THE_NOTEBOOK}.context.ready; await {THE_NOTEBOOK}.revealed; }}")
         page.wait_for_timeout(1000)
 
     def _note_request(self, request):
@@ -151,19 +151,33 @@ class OpenNotebook:
 
     def run_all(self, seconds: float) -> None:
         """Run every cell; TimeoutError where that takes longer than `seconds`."""
-        self.page.evaluate(KERNEL_ANSWERS)  # a kernel that is not ready yet would drop the first cell
-        finished = self.page.evaluate(
-            """milliseconds => Promise.race([
-                 window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => true),
-                 new Promise(resolve => setTimeout(() => resolve(false), milliseconds))])""",
-            seconds * 1000,
-        )
-        if not finished:
-            raise TimeoutError(
-                f"Run All took more than {seconds} s; counts so far {[c['count'] for c in self.code_cells()]}"
-            )
-        self.page.evaluate(KERNEL_ANSWERS)
+        self._answer(KERNEL_ANSWERS)  # a kernel that is not ready yet would drop the first cell
+        try:
+            self._answer("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", seconds=seconds)
+        except TimeoutError as error:
+            counts = [cell["count"] for cell in self.code_cells()]
+            raise TimeoutError(f"Run All took more than {seconds} s; counts so far {counts}") from error
+        self._answer(KERNEL_ANSWERS)
         self.page.wait_for_timeout(1000)
+
+    def end_kernels(self) -> None:
+        """End the kernels of all notebooks; the next one that is opened gets a new one."""
+        self._answer("async () => { await window.jupyterapp?.serviceManager?.sessions?.shutdownAll(); }")
+
+    def _answer(self, function: str, argument: object = None, seconds: float = ANSWER_SECONDS):
+        """What an asynchronous JavaScript `function` gives; TimeoutError where it takes longer than `seconds`.
+
+        `evaluate` itself waits for ever, and a message that is lost between page and kernel would hold up all tests.
+        """
+        answer = self.page.evaluate(
+            f"""([argument, milliseconds]) => Promise.race([
+                 Promise.resolve(({function})(argument)).then(value => ({{value: value ?? null}})),
+                 new Promise(resolve => setTimeout(() => resolve(null), milliseconds))])""",
+            [argument, seconds * 1000],
+        )
+        if answer is None:
+            raise TimeoutError(f"no answer within {seconds} s to {function.strip()[:80]}")
+        return answer["value"]
 
     def code_cells(self) -> list[dict]:
         """Of every code cell with code: its execution `count`, whether it is `trusted`,
@@ -186,14 +200,14 @@ class OpenNotebook:
 
     def image_widths(self) -> list[int]:
         """The natural widths of all pictures in outputs; 0 for one that does not show."""
-        return self.page.evaluate("""async () => Promise.all(
+        return self._answer("""async () => Promise.all(
             [...document.querySelectorAll('.jp-OutputArea-output img')].map(async image => {
               await image.decode().catch(() => null);
               return image.naturalWidth; }))""")
 
     def players(self) -> list[dict]:
         """Of every audio element in outputs: `duration` in seconds (0 where it does not decode) and `error`."""
-        return self.page.evaluate("""async () => {
+        return self._answer(seconds=300, function="""async () => {
             const found = [];
             for (const audio of document.querySelectorAll('.jp-OutputArea-output audio')) {
               if (audio.readyState < 1) {
@@ -206,7 +220,7 @@ class OpenNotebook:
 
     def play(self, number: int, seconds: float = 0.3) -> float:
         """Play the `number`-th player (from 0) until it is `seconds` further; how far it came within ten seconds."""
-        return self.page.evaluate(
+        return self._answer(
             """async ([number, seconds]) => {
             const audio = document.querySelectorAll('.jp-OutputArea-output audio')[number];
             const start = audio.currentTime, end = performance.now() + 10000;

@@ -10,7 +10,7 @@ from course_lib.authoring.publish import BADGE_IMAGE
 
 pytestmark = pytest.mark.browser
 CHAPTERS = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "chapters").glob("*.ipynb"))
-RUN_ALL_SECONDS = 600  # a chapter takes a minute or two; a busy machine much longer
+RUN_ALL_SECONDS = 300  # the first chapter takes a minute; a busy machine much longer
 
 
 def shown(**data):
@@ -57,7 +57,12 @@ def test_opened_and_not_run(open_notebook, name):
 def test_first_chapter_run_to_the_end(open_notebook):
     """Run All, then everything a reader can move: a slider changes its output, the stem mixer plays and solos."""
     notebook = open_notebook(CHAPTERS[0])
-    notebook.run_all(RUN_ALL_SECONDS)
+    try:
+        notebook.run_all(RUN_ALL_SECONDS)
+    except TimeoutError:  # JupyterLab can lose a message of its kernel; a second time is no chance
+        notebook.end_kernels()
+        notebook = open_notebook(CHAPTERS[0])
+        notebook.run_all(RUN_ALL_SECONDS)
     cells = notebook.code_cells()
     assert [cell["count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert [error for cell in cells for error in cell["errors"]] == []
