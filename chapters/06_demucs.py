@@ -1535,8 +1535,8 @@ assert torch.allclose(F.gelu(x), x * normal.cdf(x), atol=1e-6)
 class LayerScale(nn.Module):
     """A learned factor for each channel, small at first: (batch, channel, time) to the same shape.
 
-    init: its first value. channel_last: for (..., channel) instead. Source: Touvron et al. 2021;
-    section 6.12.
+    init: its first value. channel_last: for (..., channel) instead. add(x, y): x and the scaled y
+    in one pass over memory. Source: Touvron et al. 2021; section 6.12.
     """
 
     def __init__(self, channels: int, init: float = 0.0, channel_last: bool = False):
@@ -1544,12 +1544,19 @@ class LayerScale(nn.Module):
         self.channel_last = channel_last
         self.scale = nn.Parameter(torch.full((channels,), float(init)))
 
+    def _factor(self) -> Tensor:
+        return self.scale if self.channel_last else self.scale[:, None]
+
     def forward(self, x: Tensor) -> Tensor:
-        return x * (self.scale if self.channel_last else self.scale[:, None])
+        return x * self._factor()
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.addcmul(x, y, self._factor())
 
 # %%
 x = torch.randn(1, 2, 5, generator=P.generator)
 assert torch.equal(LayerScale(2, 0.5)(x), 0.5 * x) and torch.equal(LayerScale(2)(x), 0 * x)
+assert torch.allclose(LayerScale(2, 0.5).add(x, x), 1.5 * x)
 
 # %% [markdown]
 # ### Attention that prefers its neighbours
@@ -1671,8 +1678,11 @@ class DConv(nn.Module):
                 second, scale(1, 2 * channels), nn.GLU(1), LayerScale(channels, init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        for branch in self.layers:
-            x = x + branch(x)
+        for *parts, scale in self.layers:
+            y = x
+            for part in parts:
+                y = part(y)
+            x = scale.add(x, y)
         return x
 
 # %% [markdown]

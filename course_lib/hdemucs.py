@@ -57,9 +57,9 @@ def aligned_istft(X: Tensor, length: int, shifted: bool = False) -> Tensor:
     nfft = 2 * X.shape[-2]
     hop = nfft // 4
     before = 0 if shifted else 3 * hop // 2
-    around = F.pad(X, (2, 2, 0, 1)) * nfft ** 0.5      # silent frames, and the top bin
+    around = F.pad(X, (2, 2, 0, 1))                    # silent frames, and the top bin
     whole = hop * math.ceil(length / hop) + 2 * before
-    return istft(around, nfft, hop, whole)[..., before:before + length]
+    return istft(around, nfft, hop, whole)[..., before:before + length] * nfft ** 0.5
 
 # %% ../chapters/07_hybrid_demucs.ipynb #fedd2f29
 def complex_as_channels(X: Tensor) -> Tensor:
@@ -268,8 +268,11 @@ class HDecLayer(_HybridLayer):
         self.pad = kernel_size // 4 if pad else 0
         Conv, Transposed = ((nn.Conv2d, nn.ConvTranspose2d) if freq
                             else (nn.Conv1d, nn.ConvTranspose1d))
-        self.conv_tr = Transposed(chin, chout, self.along(kernel_size, 1), self.along(stride, 1))
-        self.norm2 = _norm(norm, norm_groups, chout)
+        # the convolution leaves out the margin itself, where no norm sees it and enough remains
+        cut = 0 if norm or kernel_size - 2 * self.pad < stride else self.pad
+        self.conv_tr = Transposed(chin, chout, self.along(kernel_size, 1), self.along(stride, 1),
+                                  self.along(cut, 0))
+        self.norm2, self.margin = _norm(norm, norm_groups, chout), self.pad - cut
         if empty:
             return
         self.rewrite = None
@@ -295,9 +298,9 @@ class HDecLayer(_HybridLayer):
         y = x if self.empty else self.refine(x + skip)
         z = self.norm2(self.conv_tr(y))
         if self.freq:
-            z = z[..., self.pad:z.shape[-2] - self.pad, :]
+            z = z[..., self.margin:z.shape[-2] - self.margin, :]
         else:
-            z = z[..., self.pad:self.pad + length]
+            z = z[..., self.margin:self.margin + length]
         return z if self.last else F.gelu(z), y
 
 # %% ../chapters/07_hybrid_demucs.ipynb #b5a7029f
@@ -356,6 +359,8 @@ class DecoderBands(nn.Module):
         super().__init__()
         self.ratios = tuple(ratios)
         self.layers = nn.ModuleList(make() for _ in range(len(self.ratios) + 1))
+        for layer in self.layers:
+            layer.conv_tr.padding = (0, 0)                          # forward cuts all bands at once
 
     def forward(self, x: Tensor, skip: Tensor, length: int) -> tuple[Tensor, None]:
         kernel, stride = self.layers[0].kernel_size, self.layers[0].stride
@@ -524,11 +529,13 @@ class HybridEnds:
         xt, mean_t, deviation_t = standardised(mix)
         x, xt = self.through(x, xt)
         split = (len(self.sources), -1)
-        x = x.unflatten(1, split) * deviation.unsqueeze(1) + mean.unsqueeze(1)
+        rescaled = lambda y, mean, deviation: torch.addcmul(
+            mean.unsqueeze(1), y.unflatten(1, split), deviation.unsqueeze(1))
+        x = rescaled(x, mean, deviation)
         spectral = self.waveform(self.spectra(x, X), mix.shape[-1])
         if not self.hybrid:
             return spectral, torch.zeros_like(spectral)
-        return spectral, xt.unflatten(1, split) * deviation_t.unsqueeze(1) + mean_t.unsqueeze(1)
+        return spectral, rescaled(xt, mean_t, deviation_t)
 
 # %% ../chapters/07_hybrid_demucs.ipynb #78a0e70d
 class HDemucs(TwoUNets, HybridPasses, HybridEnds):

@@ -124,7 +124,8 @@ class TokenGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self.num_groups > 1:
             return super().forward(x.mT).mT
-        return F.layer_norm(x, x.shape[1:], eps=self.eps) * self.weight + self.bias
+        normalised = F.layer_norm(x, x.shape[1:], eps=self.eps)
+        return torch.addcmul(self.bias, normalised, self.weight)
 
 # %% ../chapters/08_ht_demucs.ipynb #2399edd5
 class _TransformerLayer(nn.Module):
@@ -152,6 +153,10 @@ class _TransformerLayer(nn.Module):
         hidden = self.dropout(self.activation(self.linear1(x)))
         return self.dropout(self.linear2(hidden))
 
+    def add(self, x: Tensor, gamma: nn.Module, y: Tensor) -> Tensor:
+        """x + gamma(y)."""
+        return gamma.add(x, y) if isinstance(gamma, LayerScale) else x + gamma(y)
+
 # %% ../chapters/08_ht_demucs.ipynb #27adbb1e
 class SelfAttentionLayer(_TransformerLayer):
     """Tokens of one branch listen to each other: (batch, token, channel) to the same (eq. 8.5).
@@ -171,13 +176,13 @@ class SelfAttentionLayer(_TransformerLayer):
         self.self_attn = MultiheadAttention(d_model, nhead, dropout)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        attend = lambda y: self.gamma_1(self.dropout(self.self_attn(y)))
+        attend = lambda y: self.dropout(self.self_attn(y))
         if self.norm_first:
-            x = x + attend(self.norm1(x))
-            x = x + self.gamma_2(self.feed_forward(self.norm2(x)))
+            x = self.add(x, self.gamma_1, attend(self.norm1(x)))
+            x = self.add(x, self.gamma_2, self.feed_forward(self.norm2(x)))
             return self.norm_out(x)
-        x = self.norm1(x + attend(x))
-        return self.norm2(x + self.gamma_2(self.feed_forward(x)))
+        x = self.norm1(self.add(x, self.gamma_1, attend(x)))
+        return self.norm2(self.add(x, self.gamma_2, self.feed_forward(x)))
 
 # %% ../chapters/08_ht_demucs.ipynb #f0a2be2b
 class CrossAttentionLayer(_TransformerLayer):
@@ -197,13 +202,13 @@ class CrossAttentionLayer(_TransformerLayer):
         self.cross_attn = MultiheadAttention(d_model, nhead, dropout)
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        attend = lambda y, keys: self.gamma_1(self.dropout(self.cross_attn(y, keys)))
+        attend = lambda y, keys: self.dropout(self.cross_attn(y, keys))
         if self.norm_first:
-            x = x + attend(self.norm1(x), self.norm2(other))
-            x = x + self.gamma_2(self.feed_forward(self.norm3(x)))
+            x = self.add(x, self.gamma_1, attend(self.norm1(x), self.norm2(other)))
+            x = self.add(x, self.gamma_2, self.feed_forward(self.norm3(x)))
             return self.norm_out(x)
-        x = self.norm1(x + attend(x, other))
-        return self.norm2(x + self.gamma_2(self.feed_forward(x)))
+        x = self.norm1(self.add(x, self.gamma_1, attend(x, other)))
+        return self.norm2(self.add(x, self.gamma_2, self.feed_forward(x)))
 
 # %% ../chapters/08_ht_demucs.ipynb #8c17b64e
 class _TimePositions(nn.Module):

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from fractions import Fraction
 
 import demucs.htdemucs
@@ -130,12 +131,14 @@ def check_equal(ours, official, x, bar=1e-5):
     (y, own), (z, other) = activations(ours, x), activations(official, x)
     assert y.shape == z.shape and relative(y, z) < bar
     common = set(own) & set(other)
-    assert len(common) > 0.8 * len(other)
+    # residual branches, transformer layers and what scales them are added in one pass here: their sum is compared
+    apart = [name for name in other if not re.search(r"dconv\.layers\.\d+(\.\d+)?$|gamma_\d$", name) or name in own]
+    assert len(common) > 0.8 * len(apart)
     if ours.crosstransformer is not None:
         kinds = {name.rsplit(".", 1)[-1] for name in common}
         assert kinds >= {"self_attn" if "self_attn" in str(ours) else "cross_attn", "linear2", "crosstransformer"}
     for name in common:
-        if own[name].shape == other[name].shape:           # of bands: padded outside in one, inside in the other
+        if own[name].shape == other[name].shape:           # margins lie outside in one, inside in the other
             assert relative(own[name], other[name]) < bar, name
     loss = lambda y: (y * torch.linspace(0.5, 1.5, y.shape[-1])).square().mean()
     loss(y).backward()
