@@ -1588,10 +1588,11 @@ for place in (0, 2, 3):
 # %% [markdown]
 # ## 8.11 What makes it fast
 #
-# A large network on a laptop had better waste nothing. Two things change no number, only the order in which numbers are made:
+# A large network on a laptop had better waste nothing. Three things change no number (but for rounding), only the order in which numbers are made:
 #
 # - **Fused attention.** `scaled_dot_product_attention` (section 8.3) goes through the keys piece by piece and never writes the table of all weights: 2688 x 2688 numbers a head. The package `demucs` uses it, too.
 # - **A few rows at a time.** Between its convolutions a layer along frequency treats every row alike; chapter 7's `in_blocks` takes so few rows that all that comes in between stays in the processor's cache.
+# - **One pass instead of two.** `LayerScale.add` scales and adds at once, and a transposed convolution leaves out its margin itself, as long as no norm has to see it: less goes through memory.
 #
 # `benchmarks/htdemucs_speed.py` runs the published network of the package and ours in turn, with the same weights, on a segment of 7.8 s; ours once more without blocks, and once more with attention written out:
 

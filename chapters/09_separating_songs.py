@@ -1180,7 +1180,7 @@ class SongSeparator:
 
 # %%
 #| export
-DEFAULT_MODEL = "open_unmix_band"                                   # the best of the course
+DEFAULT_MODEL = "open_unmix_band"                                   # stereo at 44.1 kHz
 
 
 def load_separator(name: str | Path = DEFAULT_MODEL, **options) -> SongSeparator:

@@ -566,7 +566,7 @@ class SongSeparator:
         return separate(self.model, mixture, standardise=self.standardise, **self.options())
 
 # %% ../chapters/09_separating_songs.ipynb #827bb7a4
-DEFAULT_MODEL = "open_unmix_band"                                   # the best of the course
+DEFAULT_MODEL = "open_unmix_band"                                   # stereo at 44.1 kHz
 
 
 def load_separator(name: str | Path = DEFAULT_MODEL, **options) -> SongSeparator:

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="where the stems go: DIR/SONG/STEM.wav")
     parser.add_argument("--model", metavar="NAME", help="a trained model that comes with the course, a path to its "
                                                         ".safetensors, or an official release, which is downloaded, "
-                                                        "such as htdemucs (default: the best of the course)")
+                                                        "such as htdemucs (default: open_unmix_band)")
     parser.add_argument("--two-stems", metavar="STEM", help="only this stem and all the rest, for karaoke: vocals")
     parser.add_argument("--rest", choices=("minus", "add"), default="minus",
                         help="with --two-stems: the rest is the song less the stem, or the sum of the other stems")
