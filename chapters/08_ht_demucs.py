@@ -1683,7 +1683,7 @@ show_claims(claims)
 #
 # ## 8.14 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/08_ht_demucs.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** A query $q = (1, 1)$, keys $(1, 1)$ and $(-1, -1)$, values 0 and 1. What is the answer of (8.1)?
 #

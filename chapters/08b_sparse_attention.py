@@ -1761,7 +1761,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 8b.16 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/08b_sparse_attention.ipynb) has more tasks, with checks.
 #
 # **1. More buckets.** How likely do two vectors at right angles share one of six buckets (three random directions and their opposites)? Guess, then draw.
 #

@@ -233,7 +233,9 @@ class AssignmentChecks:
         assert rubric
         for secret in (*SECRETS, *(json.dumps(line, ensure_ascii=False)[1:-1] for line in rubric)):
             assert secret not in text, secret
-        assert text.count("raise NotImplementedError(") == len(self.cases) + 1          # once more in the instructions
+        solutions = sum(cell.source.count("### BEGIN SOLUTION") for cell in release.tasks)
+        instructions = release.cells[0].source.count("raise NotImplementedError(")
+        assert text.count("raise NotImplementedError(") == solutions + instructions
 
     def test_hidden_tests_meet_every_edge(self, task):
         """Zeros inside, short, tiny, huge, another type: each is tested by a call of the student's function,
