@@ -52,7 +52,8 @@ def main() -> None:
     results.write("speed", rows)
     results.write_card("speed", {"tables": ["speed"], "what": "processor time of sampling 512 codes, with and without "
                                  "cached keys and values",
-                                 "command": f"OMP_NUM_THREADS=1 uv run python benchmarks/priors_speed.py --turns {turns}"})
+                                 "command": "OMP_NUM_THREADS=1 uv run python benchmarks/priors_speed.py "
+                                            f"--turns {turns}"})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import importlib.util, sys
 if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is None:
     get_ipython().run_line_magic("pip", 'install -q "git+https://github.com/OWNER/NAME@main"')
 from course_lib.notebook import setup
-P = setup("12_priors_and_sampling", cpu=dict(songs=420, steps=260, tokens=256),
+P = setup("12_priors_and_sampling", cpu=dict(songs=350, steps=150, tokens=256),
           gpu=dict(songs=2000, steps=2000, tokens=256), threads=1)
 
 # %% [markdown]
@@ -59,7 +59,7 @@ from course_lib.notebook import (Diagram, listen, mean_interval, paired_interval
                                  show_table)
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, Claim, difference_in_words, reproduced,
                                         same_trend, show_claims)
-from course_lib.results import published
+from course_lib.results import measured, published
 
 # %% [markdown]
 # ## 12.1 What a row of codes costs
@@ -953,8 +953,8 @@ with torch.no_grad():
 
 # %%
 torch.manual_seed(0)
-model = ConditionalAutoregressive2D(LENGTH, CODES, width=96, depth=6, heads=2, attn_order=2,
-                                    blocks=LENGTH // BAR, m_attn=0.5, resid_dropout=0.1)
+model = ConditionalAutoregressive2D(LENGTH, CODES, width=64, depth=6, heads=2, attn_order=2,
+                                    blocks=LENGTH // BAR, m_attn=0.5)
 with torch.no_grad():
     z = test[:1].clone()
     before = model.eval().logits(z)
@@ -968,7 +968,7 @@ assert change[:41].max() == 0 and change[41] > 0
 # **Training** is an ordinary loop: a few melodies, all guesses at once, a step. A block of the table is a bar, so "column" is *the same place of earlier bars*.
 
 # %%
-def train_melodies(model, rows, loss_of, steps=P.steps, batch=16, rate=3e-3, seed=0):
+def train_melodies(model, rows, loss_of, steps=P.steps, batch=16, rate=5e-3, seed=0):
     """Adam with a cosine, on random rows; the losses in bits. loss_of: (model, indices)."""
     torch.manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), rate, betas=(0.9, 0.99))
@@ -1437,13 +1437,13 @@ print(test_songs[0][0].style, test_songs[0][0].key, test_labels[0].tolist())
 class Labelled(nn.Module):
     """Melodies with labels."""
 
-    def __init__(self, width=96):
+    def __init__(self, width=64):
         super().__init__()
         self.y_emb = LabelConditioner((12 + len(MODES), len(STYLES)), 16, 1.0, 16.0, 1000.0, LENGTH,
                                       width, max_bow_genre_size=2)
         self.prior = ConditionalAutoregressive2D(
             LENGTH, CODES, width, depth=6, heads=2, attn_order=2, blocks=LENGTH // BAR,
-            m_attn=0.5, resid_dropout=0.1, y_cond=True)
+            m_attn=0.5, y_cond=True)
 
     def forward(self, rows, y):
         y_cond, x_cond = self.y_emb(y)
@@ -1542,7 +1542,7 @@ class ResConv1DBlock(nn.Module):
         return x + self.res_scale * self.model(x)
 
 # %% [markdown]
-# A stack of them, and the whole conditioner:
+# A stack of them:
 
 # %%
 #| export
@@ -1567,7 +1567,11 @@ class Resnet1D(nn.Module):
             x = block(x)
         return x
 
+# %% [markdown]
+# Up in rate, step by step:
 
+# %%
+#| export
 class DecoderConvBock(nn.Module):
     """To stride_t^down_t times the rate: (batch, out_width, time) to (batch, out_width, time times
     that); the class's name is openai/jukebox's. Source: section 12.8."""
@@ -1584,7 +1588,11 @@ class DecoderConvBock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
+# %% [markdown]
+# And the conditioner:
 
+# %%
+#| export
 class Conditioner(nn.Module):
     """Codes of the level above, (batch, time), to a vector for each finer code, (batch, time *
     stride_t^down_t, out_width).
@@ -1646,13 +1654,12 @@ assert test_tops.shape == (len(test), LENGTH // 4) and not (test_tops == HOLD).a
 class Upsampled(nn.Module):
     """Melodies from their outline."""
 
-    def __init__(self, width=96):
+    def __init__(self, width=64):
         super().__init__()
         self.conditioner = Conditioner(CODES, 2, 2, width, 1.0, width=64, depth=3,
                                        dilation_growth_rate=3)
         self.prior = ConditionalAutoregressive2D(LENGTH, CODES, width, depth=6, heads=2,
-                                                 attn_order=2, blocks=LENGTH // BAR, m_attn=0.5,
-                                                 resid_dropout=0.1)
+                                                 attn_order=2, blocks=LENGTH // BAR, m_attn=0.5)
 
     def forward(self, rows, above):
         return self.prior(rows, self.conditioner(above))
@@ -1907,11 +1914,42 @@ class _PriorParts(nn.Module):
         nn.init.normal_(self.prime_x_out.weight, std=0.02 * scale)
 
 # %% [markdown]
-# Then what it does: conditions from labels and codes above, the loss, and sampling of one window.
+# Conditions from labels, letters and the codes above:
 
 # %%
 #| export
-class SimplePrior(_PriorParts):
+class _PriorConditions(_PriorParts):
+    """What the parts make of labels, letters and the codes above (section 12.10)."""
+
+    def get_cond(self, z_conds: Sequence[Tensor], y: Tensor | None
+                 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """x_cond (batch, n_ctx, width), y_cond (batch, 1, width) and letters; None where none."""
+        y_cond = y_pos = letters = None
+        if self.y_cond:
+            labels = y.shape[1] - self.n_tokens
+            (y_cond, y_pos), letters = self.y_emb(y[:, :labels]), y[:, labels:]
+        x_cond = self.conditioner_blocks[0](z_conds[0]) if self.x_cond else y_pos
+        return x_cond, y_cond, letters
+
+    def get_encoder_kv(self, letters: Tensor | None) -> Tensor | None:
+        """What layers that ask the letters hear, (batch, letter, width); None without encoder."""
+        if not self.n_tokens or self.single_enc_dec:
+            return None
+        return self.prime_state_ln(self.prime_state_proj(self.prime_prior(letters)))
+
+    def joined(self, z: Tensor, x_cond: Tensor | None, letters: Tensor
+               ) -> tuple[Tensor, Tensor | None]:
+        """Letters and codes as one row, and its condition, which is zero at the letters."""
+        if x_cond is not None and x_cond.shape[1] > 1:
+            x_cond = F.pad(x_cond, (0, 0, self.n_tokens, 0))
+        return torch.cat([letters, z + self.prime_bins], 1), x_cond
+
+# %% [markdown]
+# And the prior itself, with all its sizes:
+
+# %%
+#| export
+class SimplePrior(_PriorConditions):
     """A prior of one level: how likely codes are, given labels, the level above, and lyrics.
 
     n_ctx: codes of a window; l_bins: codes of the codebook. level: 0 is the finest; downs_t,
@@ -1947,28 +1985,10 @@ class SimplePrior(_PriorParts):
         """Samples of audio that a window of codes stands for."""
         return self.n_ctx * self.raw_to_tokens
 
-    def get_cond(self, z_conds: Sequence[Tensor], y: Tensor | None
-                 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """x_cond (batch, n_ctx, width), y_cond (batch, 1, width) and letters; None where none."""
-        y_cond = y_pos = letters = None
-        if self.y_cond:
-            labels = y.shape[1] - self.n_tokens
-            (y_cond, y_pos), letters = self.y_emb(y[:, :labels]), y[:, labels:]
-        x_cond = self.conditioner_blocks[0](z_conds[0]) if self.x_cond else y_pos
-        return x_cond, y_cond, letters
-
-    def get_encoder_kv(self, letters: Tensor | None) -> Tensor | None:
-        """What layers that ask the letters hear, (batch, letter, width); None without encoder."""
-        if not self.n_tokens or self.single_enc_dec:
-            return None
-        return self.prime_state_ln(self.prime_state_proj(self.prime_prior(letters)))
-
-    def joined(self, z: Tensor, x_cond: Tensor | None, letters: Tensor
-               ) -> tuple[Tensor, Tensor | None]:
-        """Letters and codes as one row, and its condition, which is zero at the letters."""
-        if x_cond is not None and x_cond.shape[1] > 1:
-            x_cond = F.pad(x_cond, (0, 0, self.n_tokens, 0))
-        return torch.cat([letters, z + self.prime_bins], 1), x_cond
+    def forward(self, z: Tensor, z_conds: Sequence[Tensor] = (),
+                y: Tensor | None = None) -> dict[str, Tensor]:
+        """What the codes cost, see `prior_loss`."""
+        return prior_loss(self, z, z_conds, y)
 
 # %% [markdown]
 # The loss (12.4) for both ways, and for none:
@@ -2034,7 +2054,7 @@ LETTERS = dict(n_tokens=8, bins=6, prime_loss_fraction=0.4)
 
 torch.manual_seed(0)
 two_networks = SimplePrior(**MADE, prior_kwargs=NARROW | dict(attn_order=8),
-                           prime_kwargs=LETTERS | dict(width=12, depth=3, heads=2, attn_order=2,
+                           prime_kwargs=LETTERS | dict(width=16, depth=3, heads=2, attn_order=2,
                                                        blocks=2)).eval()
 one_network = SimplePrior(**MADE, prior_kwargs=NARROW | dict(attn_order=12, depth=16),
                           prime_kwargs=LETTERS, single_enc_dec=True).eval()
@@ -2142,7 +2162,7 @@ def restore_decoder(prior: SimplePrior, decoder: SimplePrior) -> SimplePrior:
 torch.manual_seed(1)
 plain = SimplePrior(**MADE, prior_kwargs=NARROW | dict(attn_order=2, depth=9, init_scale=8.0)).eval()
 singing = SimplePrior(**MADE, prior_kwargs=NARROW | dict(attn_order=8, init_scale=8.0),
-                      prime_kwargs=LETTERS | dict(width=12, depth=3, heads=2, attn_order=2,
+                      prime_kwargs=LETTERS | dict(width=16, depth=3, heads=2, attn_order=2,
                                                   blocks=2)).eval()
 with torch.no_grad():
     expected = prior_loss(plain, z, y=y[:, :6])["preds"]
@@ -2196,7 +2216,11 @@ PUBLISHED: dict[str, dict] = {
     "upsampler_level_0": _UPSAMPLER | dict(level=0, x_cond_kwargs=_CONVOLUTIONS),
 }
 
+# %% [markdown]
+# A prior in one of these sizes:
 
+# %%
+#| export
 def published_prior(name: str, device: str = "meta") -> SimplePrior:
     """A prior in the sizes of a published one; on the device "meta" it takes no memory.
 
@@ -2293,7 +2317,7 @@ def window_above(prior: SimplePrior, zs: Sequence[Tensor], start: int) -> list[T
     return [F.pad(piece, (0, count - piece.shape[1]))]
 
 # %% [markdown]
-# One level, then all:
+# One level:
 
 # %%
 #| export
@@ -2315,7 +2339,11 @@ def sample_level(prior: SimplePrior, zs: list[Tensor], total_length: int, hop_le
             zs[level] = torch.cat([zs[level], drawn[:, given.shape[1]:]], 1)
     return zs
 
+# %% [markdown]
+# All of them, from the top down:
 
+# %%
+#| export
 HOP_FRACTION = (0.125, 0.5, 0.5)                                # of the context, finest level first
 
 
@@ -2366,3 +2394,156 @@ assert all(torch.equal(a, b) for a, b in zip(zs, again))
 
 # %% [markdown]
 # With a codec and priors that are trained on its codes, `course generate` does this from the command line: labels, lyrics, a song to go on from, a seed.
+#
+# ## 12.13 What a cache saves
+#
+# `benchmarks/priors_speed.py` draws 512 codes with a cache and without, in turn:
+
+# %%
+speed_rows = measured("12_priors_and_sampling/speed")
+show_table([[int(row["width"]), int(row["depth"]), float(row["cached_seconds"]),
+             float(row["uncached_seconds"]), float(row["times_faster"])] for row in speed_rows],
+           ["width", "layers", "cached, s", "uncached, s", "times faster"], digits=1,
+           caption=f"{speed_rows[0]['codes']} codes, median of {speed_rows[0]['turns']} turns, "
+                   f"processor time of one thread on {speed_rows[0]['machine']}.")
+fastest = max(float(row["times_faster"]) for row in speed_rows)
+
+# %% [markdown]
+# The wider the network, the more it saves: with a cache each code goes through alone, and a small network spends more time on calling the layers than on computing them.
+#
+# ## 12.14 What we built
+#
+# | name | what | section |
+# |---|---|---|
+# | `Conv1D`, `quick_gelu`, `MLP`, `attend` | the parts of a block | 12.2 |
+# | `allowed_pairs`, `row_attention`, `column_attention`, `previous_row_attention` | factorised attention | 12.3 |
+# | `Cache`, `FactoredAttention`, `ResAttnBlock`, `Transformer` | the transformer, with a memory | 12.4 |
+# | `ConditionalAutoregressive2D` | codes in, guesses out | 12.5 |
+# | `filter_logits`, `sample`, `get_starts` | sampling | 12.6 |
+# | `SimpleEmbedding`, `RangeEmbedding`, `LabelConditioner` | labels and timing | 12.7 |
+# | `Conditioner` | the level above | 12.8 |
+# | `joint_loss`, `get_relevant_lyric_tokens` | lyrics | 12.9 |
+# | `SimplePrior`, `prior_loss`, `sample_prior`, `lyric_attention`, `restore_decoder` | a whole prior | 12.10 |
+# | `PUBLISHED`, `published_prior` | the published sizes | 12.11 |
+# | `window_labels`, `window_above`, `sample_level`, `sample_levels` | all levels, window by window | 12.12 |
+#
+# All of it is in `course_lib.priors`.
+#
+# ## 12.15 Paper claims
+#
+# What the authors say of songs of minutes, drawn by five billion parameters and judged by ears, *needs real data*. What can be tested here is tested on melodies; the unit is a song, trained once.
+
+# %%
+PAPER = "Dhariwal et al. 2020"
+claims = [
+    *(Claim(f"Parameters of {name}", "openai/jukebox", "12.11", f"{official[name]:,}",
+            f"{counts[name]:,}", reproduced(counts[name], official[name], 0)) for name in counts),
+    Claim("Codes are worth more with their context than by pairs", PAPER, "12.5", None,
+          difference_in_words(bigram_bits - ours, "bits"), same_trend(bigram_bits - ours)),
+    Claim("Labels make codes easier to guess", PAPER, "12.7", "order only",
+          difference_in_words(wrong - right, "bits"), same_trend(wrong - right)),
+    Claim("Labels steer what is drawn", PAPER, "12.7", None,
+          difference_in_words(100 * (in_asked - in_other), "% of notes"),
+          same_trend(in_asked - in_other)),
+    Claim("A primed continuation keeps the key", "this chapter", "12.6", None,
+          difference_in_words(100 * (kept - other), "% of notes"), same_trend(kept - other)),
+    Claim("The level above holds the structure", PAPER, "12.8", "order only",
+          difference_in_words(100 * (shape - other_shape), "% of quarters"),
+          same_trend(shape - other_shape))]
+
+# %% [markdown]
+# And those about lyrics and speed:
+
+# %%
+claims += [
+    Claim("Evenly spread lyrics miss syllables that are sung", PAPER, "12.9", "order only",
+          difference_in_words(100 * (by_time - evenly), "% of syllables"),
+          same_trend(by_time - evenly)),
+    Claim("A cache is at least 5 times faster at 512 codes", "this chapter", "12.13", None,
+          f"up to {fastest:.1f} times", reproduced(min(fastest, 5.0), 5.0, 0)),
+    Claim("Lyrics can be understood where they are conditioned on", PAPER, "12.10", "by ear",
+          "not run", NEEDS_REAL_DATA)]
+show_claims(claims)
+
+# %% [markdown]
+# ## 12.16 Exercises
+#
+# Try each before opening its answer. The answers are run by the course's tests.
+#
+# **1. Bits by hand.** A model gives the four codes of a row the probabilities 1/2, 1/4, 1/2 and 1/8. How many bits per code?
+#
+# <details><summary>Answer</summary>
+#
+# $(1 + 2 + 1 + 3) / 4 = 1.75$.
+#
+# ```python
+# p = torch.tensor([1 / 2, 1 / 4, 1 / 2, 1 / 8])
+# assert float(-p.log2().mean()) == 1.75
+# ```
+# </details>
+#
+# **2. Only columns.** A transformer has layers of kind `COLUMN` only. Which codes can code $t$ ever know of?
+#
+# <details><summary>Answer</summary>
+#
+# Those at its own place of earlier blocks, however deep it is: columns don't mix.
+#
+# ```python
+# known = torch.eye(24)
+# for _ in range(5):
+#     known = ((allowed_pairs(COLUMN, 24, 4).float() @ known) > 0).float()
+# assert known[23].nonzero()[:, 0].tolist() == [3, 7, 11, 15, 19, 23]
+# ```
+# </details>
+#
+# **3. Temperature zero.** What does `sample` give in the limit of temperature 0? How can you have it without dividing by zero?
+#
+# <details><summary>Answer</summary>
+#
+# Always the likeliest code: `top_k=1`.
+#
+# ```python
+# torch.manual_seed(0)
+# logits = torch.randn(5, 9)
+# cold, first = (logits / 1e-3).softmax(-1), filter_logits(logits, top_k=1).softmax(-1)
+# assert torch.allclose(cold, first, atol=1e-3) and torch.equal(first.argmax(-1), logits.argmax(-1))
+# ```
+# </details>
+#
+# **4. A nucleus of a half.** The likeliest code has probability 0.6. What does `top_p=0.5` leave? And `top_p=0.6`?
+#
+# <details><summary>Answer</summary>
+#
+# The first code that brings the share *above* top_p stays. For 0.5 that is the likeliest itself. 0.6 isn't above 0.6, so a second code stays, rounding aside.
+#
+# ```python
+# p = torch.tensor([0.625, 0.25, 0.125])                  # powers of two: nothing is rounded
+# left = lambda top_p: int(torch.isfinite(filter_logits(p.log(), top_p=top_p)).sum())
+# assert left(0.5) == 1 and left(0.7) == 2 and left(0.9) == 3
+# ```
+# </details>
+#
+# **5. Zeros, or nothing.** Why may the first block of the previous-row kind not simply be masked, all keys at $-\infty$?
+#
+# <details><summary>Answer</summary>
+#
+# A softmax of nothing but $-\infty$ is 0/0, which is NaN, and from there it spreads. Keys and values of zero give the answer zero.
+#
+# ```python
+# assert torch.full((3,), -torch.inf).softmax(0).isnan().all()
+# q = torch.randn(1, 8, 4)
+# assert previous_row_attention(q, q, q, 4, 1)[:, :4].abs().max() == 0
+# ```
+# </details>
+#
+# **6. Open.** Train `Labelled` without timing (zero its `x_cond`), with as many steps and two seeds each. Are the last bars of a song worth more bits? Which of the three times matters?
+#
+# ## 12.17 Sources
+#
+# - P. Dhariwal, H. Jun, C. Payne, J. W. Kim, A. Radford and I. Sutskever, *Jukebox: a generative model for music*, 2020, arXiv 2005.00341.
+# - R. Child, S. Gray, A. Radford and I. Sutskever, *Generating long sequences with sparse transformers*, 2019, arXiv 1904.10509.
+# - A. Radford, J. Wu, R. Child, D. Luan, D. Amodei and I. Sutskever, *Language models are unsupervised multitask learners*, 2019: GPT-2.
+# - A. Holtzman, J. Buys, L. Du, M. Forbes and Y. Choi, *The curious case of neural text degeneration*, ICLR 2020: the nucleus.
+# - D. Hendrycks and K. Gimpel, *Gaussian error linear units*, 2016, arXiv 1606.08415.
+#
+# Sizes, tensor names and the order of layers are those of openai/jukebox, whose weights, and whatever they generate or decode, are for non-commercial use only. All code here is the course's own.

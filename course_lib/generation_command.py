@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="length in all, with what --prime gives (default: 10)")
     parser.add_argument("--style", default="pop", metavar="NAME", help=f"{', '.join(STYLE_NAMES)} (default: pop)")
     parser.add_argument("--tempo", type=float, metavar="BPM", help="beats per minute (default: none is asked for)")
-    parser.add_argument("--instruments", default="", metavar="A,B", help="such as 'drums, electric bass, piano, vocals'")
+    parser.add_argument("--instruments", default="", metavar="A,B", help="such as 'drums, piano, vocals'")
     parser.add_argument("--lyrics", default="", metavar="TEXT", help="syllables to be sung, such as 'sa mo tu shi'")
     parser.add_argument("--prime", type=Path, metavar="SONG", help="an audio file whose beginning is gone on from")
     parser.add_argument("--prime-seconds", type=float, default=4.0, metavar="S",
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="below 1 bolder, above 1 wilder (default: 0.95)")
     parser.add_argument("--top-p", type=float, default=0.95, metavar="P",
                         help="draw from the likeliest codes with this share; 0: from all (default: 0.95)")
-    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest codes; 0: from all")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest; 0: from all")
     parser.add_argument("--codec", default=CODEC, metavar="NAME", help=f"a trained codec (default: {CODEC})")
     parser.add_argument("--priors", nargs="+", default=list(PRIORS), metavar="NAME",
                         help=f"trained priors, of neighbouring levels (default: {' '.join(PRIORS)})")
@@ -79,13 +79,14 @@ def asked_labels(style: str, tempo: float | None, instruments: str) -> list[int]
 
 def read_prime(path: Path, rate: int, seconds: float):
     """The first seconds of an audio file as (1, 1, time) at `rate`; errors name the file."""
-    from course_lib.data.audio_files import read_audio
+    from course_lib.data.audio_files import read_audio, read_header
     from course_lib.data.resampling import resample
 
     if not seconds > 0:
         raise ValueError(f"--prime-seconds is {seconds}; expected a number above 0")
-    audio, own_rate = read_audio(path)
-    return resample(audio.mean(0, keepdim=True)[:, :round(seconds * own_rate)], own_rate, rate)[None]
+    header = read_header(path)
+    audio = read_audio(header, frames=min(round(seconds * header.rate), header.frames))
+    return resample(audio.mean(0, keepdim=True), header.rate, rate)[None]
 
 
 def generate(codec, priors: Mapping, seconds: float, rate: int, labels: list[int], lyrics: str = "", prime=None,
@@ -114,11 +115,11 @@ def generate(codec, priors: Mapping, seconds: float, rate: int, labels: list[int
     if prime is not None:
         prime = prime[..., :prime.shape[-1] // hop * hop]
         if not 0 < prime.shape[-1] < length:
-            raise ValueError(f"the beginning has {prime.shape[-1]} samples and the whole {length}; expected it shorter, "
-                             f"and at least {hop} samples")
+            raise ValueError(f"the beginning has {prime.shape[-1]} samples and the whole {length}; expected it "
+                             f"shorter, and at least {hop} samples")
         with torch.no_grad():
             given = [codes.long() for codes in codec.encode(prime)]
-    least = getattr(top.y_emb, "total_length_emb").pos_min if top.y_cond else 0
+    least = top.y_emb.total_length_emb.pos_min if top.y_cond else 0
     about = {"y": torch.tensor([[max(length, int(least)), 0, 0, *labels]]), "letters": [letter_numbers(lyrics)]}
     generator = torch.Generator().manual_seed(seed)
     zs = sample_levels(priors, given, length, about, generator=generator, **options)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 from transformers.models.deprecated.jukebox.configuration_jukebox import JukeboxPriorConfig
-from transformers.models.deprecated.jukebox.modeling_jukebox import JukeboxPrior, filter_logits as their_filter
+from transformers.models.deprecated.jukebox.modeling_jukebox import JukeboxPrior
+from transformers.models.deprecated.jukebox.modeling_jukebox import filter_logits as their_filter
 from transformers.models.deprecated.jukebox.modeling_jukebox import get_relevant_lyric_tokens as their_lyrics
 from transformers.models.deprecated.jukebox.modeling_jukebox import get_starts as their_starts
 
@@ -19,8 +20,8 @@ from course_lib.priors import (
     PUBLISHED,
     ROW,
     Cache,
-    Conditioner,
     ConditionalAutoregressive2D,
+    Conditioner,
     Conv1D,
     FactoredAttention,
     LabelConditioner,
@@ -251,7 +252,8 @@ def test_attention_equals_dense_attention_under_its_mask(kind, time):
         parts = [layer(x[:, :given], cache=cache)] + [layer(x[:, t:t + 1], cache=cache) for t in range(given, time)]
         close(torch.cat(parts, 1), expected)
     for t in range(time):
-        assert torch.arange(time)[newest_slice(kind, t, 4, layer.lyrics)].tolist() == allowed[t].nonzero()[:, 0].tolist()
+        seen = torch.arange(time)[newest_slice(kind, t, 4, layer.lyrics)]
+        assert seen.tolist() == allowed[t].nonzero()[:, 0].tolist()
 
 
 def test_the_first_block_of_the_previous_row_hears_zeros():

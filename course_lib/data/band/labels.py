@@ -60,9 +60,9 @@ def label_numbers(style: str, words: Iterable[str] = ()) -> list[int]:
 
 def letter_numbers(text: str) -> list[int]:
     """Syllables such as "sa mo tu", separated by spaces, as numbers of LETTERS; ValueError for other letters."""
+    text = " ".join(text.lower().split())
     for spelled, letter in SPELLED.items():
         text = text.replace(spelled, letter)
-    text = " ".join(text.lower().split())
     if unknown := sorted(set(text) - set(LETTERS)):
         raise ValueError(f"lyrics hold {', '.join(map(repr, unknown))}; the band's singer knows "
                          f"{''.join(LETTERS[2:])} (sh for ʃ) and spaces")
