@@ -12,7 +12,7 @@ __all__ = ['DENSE', 'ROW', 'COLUMN', 'PREVIOUS', 'ENCODER', 'LYRICS', 'PATTERNS'
 
 # %% ../chapters/12_priors_and_sampling.ipynb #6ea39312
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ def _folded(x: Tensor, block: int) -> Tensor:
 
 def row_attention(q: Tensor, k: Tensor, v: Tensor, block: int, n_head: int) -> Tensor:
     """`attend` within each block of the row of codes, back only (section 12.3)."""
-    rows = [_folded(x, block).flatten(0, 1) for x in (q, k, v)]             # (batch * row, block, c)
+    rows = [_folded(x, block).flatten(0, 1) for x in (q, k, v)]            # (batch * row, block, c)
     heard = attend(*rows, n_head, causal=True)
     return heard.unflatten(0, (len(q), -1)).flatten(1, 2)[:, :q.shape[1]]
 
@@ -104,7 +104,7 @@ def row_attention(q: Tensor, k: Tensor, v: Tensor, block: int, n_head: int) -> T
 def column_attention(q: Tensor, k: Tensor, v: Tensor, block: int, n_head: int) -> Tensor:
     """`attend` along the codes at one place of their blocks, back only (section 12.3)."""
     columns = [_folded(x, block).transpose(1, 2).flatten(0, 1) for x in (q, k, v)]
-    heard = attend(*columns, n_head, causal=True)                           # (batch * place, row, c)
+    heard = attend(*columns, n_head, causal=True)                          # (batch * place, row, c)
     heard = heard.unflatten(0, (len(q), -1)).transpose(1, 2)                # (batch, row, place, c)
     return heard.flatten(1, 2)[:, :q.shape[1]]
 
@@ -113,7 +113,7 @@ def previous_row_attention(q: Tensor, k: Tensor, v: Tensor, block: int, n_head: 
     """`attend` to the whole block before; the first block hears zeros (section 12.3)."""
     queries = _folded(q, block).flatten(0, 1)
     above = [F.pad(_folded(x, block)[:, :-1], (0, 0, 0, 0, 1, 0)).flatten(0, 1) for x in (k, v)]
-    heard = attend(queries, *above, n_head)                                 # (batch * row, block, c)
+    heard = attend(queries, *above, n_head)                                # (batch * row, block, c)
     return heard.unflatten(0, (len(q), -1)).flatten(1, 2)[:, :q.shape[1]]
 
 # %% ../chapters/12_priors_and_sampling.ipynb #9441faf2
@@ -153,8 +153,8 @@ class _AttentionWeights(nn.Module):
                  init_scale: float = 1.0, prime_len: int = 0):
         super().__init__()
         if n_state % n_head or (blocks and n_ctx % blocks):
-            raise ValueError(f"n_state is {n_state} with n_head {n_head}, n_ctx {n_ctx} with blocks "
-                             f"{blocks}; expected multiples")
+            raise ValueError(f"n_state is {n_state} with n_head {n_head}, n_ctx {n_ctx} with "
+                             f"blocks {blocks}; expected multiples")
         self.n_ctx, self.n_head, self.attn_func = n_ctx, n_head, attn_func
         self.block = n_ctx // (blocks or 1)
         # openai/jukebox's number of keys: one more than lyrics fill, in units of `blocks`
@@ -260,8 +260,8 @@ def attn_funcs(attn_order: int, depth: int) -> list[int]:
         every_16th = (LYRICS, LYRICS, DENSE)
         return [every_16th[d % 3] if d % 16 == 15 else _TURNS[d % 3] for d in range(depth)]
     if attn_order not in cycles:
-        raise ValueError(f"attn_order is {attn_order}; expected one of {', '.join(map(str, cycles))}"
-                         " or 12")
+        raise ValueError(f"attn_order is {attn_order}; expected one of "
+                         f"{', '.join(map(str, cycles))} or 12")
     cycle = cycles[attn_order]
     return [cycle[d % len(cycle)] for d in range(depth)]
 
@@ -374,7 +374,8 @@ class ConditionalAutoregressive2D(_CodeTables):
                start: int = 0, stop: int | None = None) -> Tensor:
         """What the transformer makes of the places start to stop (None: all of x)."""
         stop = x.shape[1] if stop is None else stop
-        if stop > self.input_dims or (x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.bins):
+        known = not x.numel() or 0 <= int(x.min()) <= int(x.max()) < self.bins
+        if stop > self.input_dims or not known:
             raise ValueError(f"x has {stop} codes; expected at most {self.input_dims}, "
                              f"each from 0 to {self.bins - 1}")
         h = self.transformer(self.inputs(x, x_cond, y_cond, start, stop), encoder_kv, caches)
@@ -455,9 +456,10 @@ def _checked_start(model: ConditionalAutoregressive2D, n_samples: int, x: Tensor
     device = model.x_emb.weight.device
     given = torch.zeros(n_samples, 0, dtype=torch.long, device=device) if x is None else x
     length = model.input_dims if sample_tokens is None else sample_tokens
-    if given.ndim != 2 or len(given) != n_samples or not given.shape[1] <= length <= model.input_dims:
-        raise ValueError(f"x has shape {tuple(given.shape)} and sample_tokens is {length}; expected "
-                         f"({n_samples}, time) with time <= sample_tokens <= {model.input_dims}")
+    most = model.input_dims
+    if given.ndim != 2 or len(given) != n_samples or not given.shape[1] <= length <= most:
+        raise ValueError(f"x has shape {tuple(given.shape)} and sample_tokens is {length}; "
+                         f"expected ({n_samples}, time) with time <= sample_tokens <= {most}")
     return given, length
 
 # %% ../chapters/12_priors_and_sampling.ipynb #dae3ff48
@@ -469,8 +471,8 @@ def get_starts(total_length: int, n_ctx: int, hop_length: int) -> list[int]:
     12.6.
     """
     if not 1 <= hop_length <= n_ctx <= total_length:
-        raise ValueError(f"hop_length is {hop_length}, n_ctx {n_ctx} and total_length {total_length};"
-                         " expected 1 <= hop_length <= n_ctx <= total_length")
+        raise ValueError(f"hop_length is {hop_length}, n_ctx {n_ctx} and total_length "
+                         f"{total_length}; expected 1 <= hop_length <= n_ctx <= total_length")
     last = total_length - n_ctx
     return [*range(0, last, hop_length), last]
 
@@ -607,7 +609,7 @@ class Resnet1D(nn.Module):
             x = block(x)
         return x
 
-
+# %% ../chapters/12_priors_and_sampling.ipynb #41e6dd03
 class DecoderConvBock(nn.Module):
     """To stride_t^down_t times the rate: (batch, out_width, time) to (batch, out_width, time times
     that); the class's name is openai/jukebox's. Source: section 12.8."""
@@ -624,7 +626,7 @@ class DecoderConvBock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
-
+# %% ../chapters/12_priors_and_sampling.ipynb #9033ba6c
 class Conditioner(nn.Module):
     """Codes of the level above, (batch, time), to a vector for each finer code, (batch, time *
     stride_t^down_t, out_width).
@@ -686,7 +688,8 @@ class _PriorParts(nn.Module):
                  merged_decoder: bool, single_enc_dec: bool):
         super().__init__()
         width, scale = prior_kwargs["width"], prior_kwargs.get("init_scale", 1.0)
-        self.x_cond, self.y_cond, self.single_enc_dec = level < len(downs_t) - 1, labels, single_enc_dec
+        self.x_cond, self.y_cond = level < len(downs_t) - 1, labels
+        self.single_enc_dec = single_enc_dec
         self.n_tokens = prime_kwargs.get("n_tokens", 0)
         self.prime_bins = prime_kwargs.get("bins", 0)
         if self.x_cond:
@@ -715,7 +718,34 @@ class _PriorParts(nn.Module):
         nn.init.normal_(self.prime_x_out.weight, std=0.02 * scale)
 
 # %% ../chapters/12_priors_and_sampling.ipynb #3757b75d
-class SimplePrior(_PriorParts):
+class _PriorConditions(_PriorParts):
+    """What the parts make of labels, letters and the codes above (section 12.10)."""
+
+    def get_cond(self, z_conds: Sequence[Tensor], y: Tensor | None
+                 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """x_cond (batch, n_ctx, width), y_cond (batch, 1, width) and letters; None where none."""
+        y_cond = y_pos = letters = None
+        if self.y_cond:
+            labels = y.shape[1] - self.n_tokens
+            (y_cond, y_pos), letters = self.y_emb(y[:, :labels]), y[:, labels:]
+        x_cond = self.conditioner_blocks[0](z_conds[0]) if self.x_cond else y_pos
+        return x_cond, y_cond, letters
+
+    def get_encoder_kv(self, letters: Tensor | None) -> Tensor | None:
+        """What layers that ask the letters hear, (batch, letter, width); None without encoder."""
+        if not self.n_tokens or self.single_enc_dec:
+            return None
+        return self.prime_state_ln(self.prime_state_proj(self.prime_prior(letters)))
+
+    def joined(self, z: Tensor, x_cond: Tensor | None, letters: Tensor
+               ) -> tuple[Tensor, Tensor | None]:
+        """Letters and codes as one row, and its condition, which is zero at the letters."""
+        if x_cond is not None and x_cond.shape[1] > 1:
+            x_cond = F.pad(x_cond, (0, 0, self.n_tokens, 0))
+        return torch.cat([letters, z + self.prime_bins], 1), x_cond
+
+# %% ../chapters/12_priors_and_sampling.ipynb #788179b3
+class SimplePrior(_PriorConditions):
     """A prior of one level: how likely codes are, given labels, the level above, and lyrics.
 
     n_ctx: codes of a window; l_bins: codes of the codebook. level: 0 is the finest; downs_t,
@@ -751,28 +781,10 @@ class SimplePrior(_PriorParts):
         """Samples of audio that a window of codes stands for."""
         return self.n_ctx * self.raw_to_tokens
 
-    def get_cond(self, z_conds: Sequence[Tensor], y: Tensor | None
-                 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """x_cond (batch, n_ctx, width), y_cond (batch, 1, width) and letters; None where none."""
-        y_cond = y_pos = letters = None
-        if self.y_cond:
-            labels = y.shape[1] - self.n_tokens
-            (y_cond, y_pos), letters = self.y_emb(y[:, :labels]), y[:, labels:]
-        x_cond = self.conditioner_blocks[0](z_conds[0]) if self.x_cond else y_pos
-        return x_cond, y_cond, letters
-
-    def get_encoder_kv(self, letters: Tensor | None) -> Tensor | None:
-        """What layers that ask the letters hear, (batch, letter, width); None without encoder."""
-        if not self.n_tokens or self.single_enc_dec:
-            return None
-        return self.prime_state_ln(self.prime_state_proj(self.prime_prior(letters)))
-
-    def joined(self, z: Tensor, x_cond: Tensor | None, letters: Tensor
-               ) -> tuple[Tensor, Tensor | None]:
-        """Letters and codes as one row, and its condition, which is zero at the letters."""
-        if x_cond is not None and x_cond.shape[1] > 1:
-            x_cond = F.pad(x_cond, (0, 0, self.n_tokens, 0))
-        return torch.cat([letters, z + self.prime_bins], 1), x_cond
+    def forward(self, z: Tensor, z_conds: Sequence[Tensor] = (),
+                y: Tensor | None = None) -> dict[str, Tensor]:
+        """What the codes cost, see `prior_loss`."""
+        return prior_loss(self, z, z_conds, y)
 
 # %% ../chapters/12_priors_and_sampling.ipynb #faafea48
 def prior_loss(prior: SimplePrior, z: Tensor, z_conds: Sequence[Tensor] = (),
@@ -901,7 +913,7 @@ PUBLISHED: dict[str, dict] = {
     "upsampler_level_0": _UPSAMPLER | dict(level=0, x_cond_kwargs=_CONVOLUTIONS),
 }
 
-
+# %% ../chapters/12_priors_and_sampling.ipynb #22bee01f
 def published_prior(name: str, device: str = "meta") -> SimplePrior:
     """A prior in the sizes of a published one; on the device "meta" it takes no memory.
 
@@ -967,7 +979,7 @@ def sample_level(prior: SimplePrior, zs: list[Tensor], total_length: int, hop_le
             zs[level] = torch.cat([zs[level], drawn[:, given.shape[1]:]], 1)
     return zs
 
-
+# %% ../chapters/12_priors_and_sampling.ipynb #cf1c4e5d
 HOP_FRACTION = (0.125, 0.5, 0.5)                                # of the context, finest level first
 
 
