@@ -32,8 +32,6 @@ from course_lib.priors import (
     get_relevant_lyric_tokens,
     prior_loss,
     sample_level,
-    window_above,
-    window_labels,
 )
 from course_lib.progress import progress
 from course_lib.results import machine
@@ -402,4 +400,4 @@ EXPERIMENT = Experiment(
     stages=[all_runs], run=one_run, settings=Sizes(), prepare=shared_songs, names=MEASURES)
 
 __all__ = ["EXPERIMENT", "CodeStep", "CodeWindows", "CodedSong", "Run", "Sizes", "band_codes", "code_scores",
-           "coded_songs", "training_codes", "valid_codes", "window_above", "window_labels"]
+           "coded_songs", "training_codes", "valid_codes"]
