@@ -25,6 +25,7 @@ COMMANDS = {
         "run an experiment of a chapter in full; what is done is not repeated",
     ),
     "separate": ("course_lib.separation_command", "separate songs on disk into their stems"),
+    "generate": ("course_lib.generation_command", "make new music with the course's priors: labels, lyrics, a prime"),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
     "assignments": (
         "course_lib.classroom.overview",

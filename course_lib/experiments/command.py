@@ -30,6 +30,10 @@ EXPERIMENTS = {
         "course_lib.experiments.sparse_attention",
         "chapter 8b's frames rebuilt by dense and by sparse attention",
     ),
+    "priors": (
+        "course_lib.experiments.priors",
+        "chapter 12's trained priors: bits per code, continuations, upsampled rows",
+    ),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "small_masks": (
         "course_lib.experiments.small_masks",

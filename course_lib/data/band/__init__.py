@@ -11,7 +11,7 @@ The names below are resolved on first use.
 import importlib
 
 _MODULES = {
-    "compose": "composer", "Song": "song", "Part": "song", "Note": "song", "Chord": "song", "mix": "mixer",
+    "compose": "composer", "Song": "song", "Part": "song", "Note": "song", "Chord": "song", "mix": "mixer", "sung_syllables": "mixer",
     "write_song": "writer", "read_song": "writer", "band_songs": "library", "band_song": "library",
     "songs_by_seed": "library",
     "translate": "timbre", "translation_pair": "timbre", "find_fluid_soundfont": "soundfonts",

@@ -41,7 +41,7 @@ from course_lib.data.band.effects import (
 from course_lib.data.band.sampler import DRUM_BANK, SoundFont
 from course_lib.data.band.song import Note, Part, Song
 from course_lib.data.band.soundfonts import default_soundfont
-from course_lib.data.band.voice import Singer, sing
+from course_lib.data.band.voice import Singer, Syllable, sing, syllables
 from course_lib.data.band.worlds import Studio, World
 
 STEMS = ("drums", "bass", "guitar", "piano", "rest", "vocals")      # guitar + piano + rest = the stem "other"
@@ -196,14 +196,31 @@ def _record_instrument(y: np.ndarray, part: Part, rate: int, rng: np.random.Gene
     return y
 
 
-def _record_vocals(part: Part, song: Song, rate: int, players: Band | Cast, index: int, rng: np.random.Generator,
-                   ) -> np.ndarray:
-    """A voice: one or two takes, colour, soft saturation, strong compression."""
+def _singer_of(part: Part, rng: np.random.Generator) -> tuple[Singer, bool, int]:
+    """Who sings a part, whether it is sung twice, and the seed of the words: a double is the same words again."""
     singer = Singer(tract=TRACTS[part.program] * float(np.exp(rng.normal(0, 0.05))), brightness=rng.normal(2.5, 1.2),
                     vibrato_rate=rng.uniform(4.8, 6.4), vibrato_depth=rng.uniform(0.1, 0.4),
                     breath=rng.uniform(0.02, 0.1))
     doubled = part.role != "lead" or rng.random() < 0.4
-    words = rng.integers(2 ** 31)                                # a double is the same words sung again
+    return singer, doubled, rng.integers(2 ** 31)
+
+
+def sung_syllables(song: Song, rate: int = 44100) -> list[Syllable]:
+    """What the lead singer of a song sings and when, in order; [] where nobody sings.
+
+    The words of the band's own formant singer, as `mix` renders the song outside any world (rate: Hz, as there).
+    """
+    for index, part in enumerate(song.parts):
+        if part.stem == "vocals" and part.role == "lead" and part.notes:
+            words = _singer_of(part, np.random.default_rng([song.seed, 2, index]))[2]
+            return syllables(part.notes, song.seconds, np.random.default_rng(words), rate)
+    return []
+
+
+def _record_vocals(part: Part, song: Song, rate: int, players: Band | Cast, index: int, rng: np.random.Generator,
+                   ) -> np.ndarray:
+    """A voice: one or two takes, colour, soft saturation, strong compression."""
+    singer, doubled, words = _singer_of(part, rng)
     y = players.voice(part, part.notes, singer, words, index)[None]
     if doubled:
         later, detune = rng.uniform(0.012, 0.03), rng.normal(0, 0.1)

@@ -116,6 +116,14 @@ class Gestures:
         return cls(**rest)
 
 
+class Syllable(NamedTuple):
+    """A syllable that is sung."""
+
+    onset: float                # seconds from the start of the song, where its note begins
+    seconds: float              # length of that note, and of those that carry its vowel on
+    text: str                   # a consonant or none, and a vowel: "sa", "o"
+
+
 def sing(notes: list[Note], seconds: float, singer: Singer, rng: np.random.Generator, rate: int = 44100) -> np.ndarray:
     """Sing a monophonic line on nonsense syllables.
 
@@ -137,10 +145,19 @@ def sing(notes: list[Note], seconds: float, singer: Singer, rng: np.random.Gener
     return _vocal_tract(source, noise, gestures, fundamental, singer, n_fft, rate)
 
 
+def syllables(notes: list[Note], seconds: float, rng: np.random.Generator, rate: int = 44100) -> list[Syllable]:
+    """The syllables that `sing` sings with the same arguments, in order."""
+    hop = 2 ** round(np.log2(FRAME_SECONDS * rate)) // OVERLAP
+    sung: list[Syllable] = []
+    perform(notes, round(seconds * rate) // hop + 2, rate / hop, rng, sung)
+    return sung
+
+
 # ---- gestures -------------------------------------------------------------------------------------------------------
 
-def perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.random.Generator) -> Gestures:
-    """Write every note's syllable into the gestures; nothing is smooth yet."""
+def perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.random.Generator,
+            sung: list[Syllable] | None = None) -> Gestures:
+    """Write every note's syllable into the gestures; nothing is smooth yet. sung: gets the syllables, in order."""
     gestures = Gestures.at_rest(frames)
     time = np.arange(frames) / frames_per_second
     previous_end, vowel = -np.inf, "a"
@@ -151,6 +168,9 @@ def perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.ra
         new_syllable = pause > 0.03 or rng.random() < 0.8          # else the vowel is carried over: a melisma
         consonant = CONSONANTS[list(CONSONANTS)[rng.integers(len(CONSONANTS))]] if new_syllable else CONSONANTS[""]
         vowel = list(VOWELS)[rng.integers(len(VOWELS))] if new_syllable else vowel
+        if sung is not None:
+            _note_down(sung, note, next(name for name, one in CONSONANTS.items() if one is consonant) + vowel,
+                       new_syllable)
         glide, scooped = new_syllable and rng.random() < 0.2, pause > 0.08
         _hold_vowel(gestures, time, note, vowel, glide, scooped, rng)
         start = _articulate(gestures, time, note, consonant, rng)
@@ -159,6 +179,15 @@ def perform(notes: list[Note], frames: int, frames_per_second: float, rng: np.ra
         previous_end = note.onset + note.duration
     _hold_through_pauses(gestures)
     return gestures
+
+
+def _note_down(sung: list[Syllable], note: Note, text: str, new: bool) -> None:
+    """A new syllable, or the last one carried over to another note."""
+    if new or not sung:
+        sung.append(Syllable(note.onset, note.duration, text))
+    else:
+        last = sung[-1]
+        sung[-1] = last._replace(seconds=note.onset + note.duration - last.onset)
 
 
 def _span(time: np.ndarray, start: float, stop: float) -> slice:
