@@ -2,10 +2,11 @@
 
 # %% auto #0
 __all__ = ['RESOLUTIONS', 'ResConv1DBlock', 'Resnet1D', 'EncoderConvBlock', 'DecoderConvBlock', 'Encoder', 'Decoder', 'nearest',
-           'BottleneckBlock', 'random_rows', 'over_processes', 'Bottleneck', 'Coded', 'VQVAE', 'to_hops', 'magnitudes',
-           'spectral_distance', 'multispectral_loss', 'linf_loss', 'spectral_convergence', 'log_spectral_distance',
-           'in_decibels', 'bandwidth_of', 'measure_bandwidth', 'CodecStep', 'CodebookState', 'codebook_part',
-           'random_downmix', 'HierarchicalVQVAE', 'k_means', 'ResidualQuantiser', 'load_official']
+           'Codebook', 'random_rows', 'over_processes', 'BottleneckBlock', 'Bottleneck', 'Coded', 'check_hops',
+           'check_level', 'check_codes', 'to_hops', 'LevelAutoencoders', 'VQVAE', 'magnitudes', 'spectral_distance',
+           'multispectral_loss', 'linf_loss', 'bandwidth_of', 'measure_bandwidth', 'spectral_convergence',
+           'log_spectral_distance', 'in_decibels', 'CodecStep', 'CodebookState', 'codebook_part', 'random_downmix',
+           'k_means', 'ResidualQuantiser', 'HierarchicalVQVAE', 'load_official']
 
 # %% ../chapters/11_music_vq_vae.ipynb #d08ccf2d
 import math
@@ -16,18 +17,17 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .audio import check_audio
 from .training.official import fetch_weights, load_strictly
 from .training.parts import Part
 from .training.weight_files import read_structure
 
-# %% ../chapters/11_music_vq_vae.ipynb #3f727cd5
+# %% ../chapters/11_music_vq_vae.ipynb #2706f693
 class ResConv1DBlock(nn.Module):
     """x + W2 relu(W1 relu(x)): a dilated convolution of 3 taps to n_state channels, then 1 tap back
-    (eq. 11.1).
+    (eq. 11.2).
 
-    dilation: samples between the taps. zero_out: begin as the identity. res_scale: factor of what is
-    added. forward: (batch, n_in, time) to the same. Source: openai/jukebox; section 11.2.
+    dilation: samples between the taps. zero_out: begin as the identity. res_scale: factor of what
+    is added. forward: (batch, n_in, time) to the same. Source: openai/jukebox; section 11.2.
     """
 
     def __init__(self, n_in: int, n_state: int, dilation: int = 1, zero_out: bool = False,
@@ -42,7 +42,8 @@ class ResConv1DBlock(nn.Module):
             nn.init.zeros_(self.model[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + (self.model(x) if self.res_scale == 1 else self.res_scale * self.model(x))
+        added = self.model(x)
+        return x + (added if self.res_scale == 1 else self.res_scale * added)
 
 # %% ../chapters/11_music_vq_vae.ipynb #b428767d
 class Resnet1D(nn.Module):
@@ -161,97 +162,37 @@ class Decoder(nn.Module):
                 x = x + xs[level - 1]
         return self.out(x)
 
-# %% ../chapters/11_music_vq_vae.ipynb #3696b90c
+# %% ../chapters/11_music_vq_vae.ipynb #b8103585
 def nearest(x: Tensor, codes: Tensor, piece: int = 8192) -> tuple[Tensor, Tensor]:
-    """The nearest code of every vector, and its squared distance (eq. 11.2), `piece` vectors at a
+    """The nearest code of every vector, and its squared distance (eq. 11.4), `piece` vectors at a
     time, so that memory stays small. x: (vector, width); codes: (code, width). Returns (vector,)
     whole numbers and (vector,) distances. Section 11.4."""
     found = [((x**2).sum(-1, keepdim=True) - 2 * x @ codes.T + (codes.T**2).sum(0, keepdim=True))
              .min(-1) for x in x.split(piece)]
     return torch.cat([one.indices for one in found]), torch.cat([one.values for one in found])
 
-# %% ../chapters/11_music_vq_vae.ipynb #5c464592
-class BottleneckBlock(nn.Module):
-    """One codebook: vectors to the nearest of k_bins codes, which follow the vectors in training.
+# %% ../chapters/11_music_vq_vae.ipynb #185639f7
+class Codebook(nn.Module):
+    """k_bins codes of emb_width entries: k, (k_bins, emb_width), zeros until they are set.
 
-    k: (k_bins, emb_width), the codes. In training mode they begin as vectors of the first batch,
-    then are running means (mu) of the vectors that chose them; one whose running count is below
-    `threshold` is put where a random vector of the batch is. Codes that were loaded count as
-    begun. forward: (batch, emb_width, step) to codes (batch, step), vectors with the
-    straight-through gradient, the commitment loss, and statistics: `entropy` of the batch's codes
-    in nats, `used_curr` codes with `threshold` choices and more in the batch, `usage` by the
-    running count, `dk` how far codes moved, `fit` the squared distance. Restarts draw from the
-    global generator. Source: Dhariwal et al. 2020, section 3.1 and 3.3; sections 11.4 and 11.5.
+    encode: vectors (batch, emb_width, step) to the nearest codes (batch, step). decode: codes back
+    to vectors. rows: the vectors one beneath the other, in 32 bits. Section 11.4.
     """
 
-    def __init__(self, k_bins: int, emb_width: int, mu: float, threshold: float = 1.0):
+    def __init__(self, k_bins: int, emb_width: int):
         super().__init__()
-        self.k_bins, self.emb_width, self.mu, self.threshold = k_bins, emb_width, mu, threshold
+        self.k_bins, self.emb_width = k_bins, emb_width
         self.register_buffer("k", torch.zeros(k_bins, emb_width))
-        self.k_sum: Tensor | None = None                           # (k_bins, emb_width), running
-        self.k_elem: Tensor | None = None                          # (k_bins,), running
-
-    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-        if self.k.any():
-            self.restore_k()
-
-    def reset_k(self) -> None:
-        """Forget the codes: the next batch in training mode gives new ones."""
-        self.k.zero_()
-        self.k_sum = self.k_elem = None
-
-    def restore_k(self, expected_usage: float = 1.0) -> None:
-        """Let running means begin at the codes, as if each had been chosen so many times."""
-        self.k_sum = self.k * expected_usage
-        self.k_elem = torch.full_like(self.k[:, 0], expected_usage)
 
     def encode(self, x: Tensor) -> Tensor:
-        """(batch, emb_width, step) to codes (batch, step)."""
         return nearest(self.rows(x), self.k)[0].unflatten(0, (x.shape[0], x.shape[-1]))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (batch, step) to vectors (batch, emb_width, step)."""
-        return F.embedding(codes, self.k).mT
+        return F.embedding(codes, self.k).mT                       # (batch, emb_width, step)
 
     @staticmethod
     def rows(x: Tensor) -> Tensor:
-        """(batch, width, step) to (batch * step, width), in 32 bits."""
-        return x.mT.flatten(0, 1).float()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        with torch.autocast(x.device.type, enabled=False):         # distances need their digits
-            x = x.float()
-            rows = self.rows(x)
-            if self.training and self.k_sum is None:
-                self.k.copy_(random_rows(rows.detach(), self.k_bins))
-                self.restore_k(self.threshold or 1.0)              # who isn't chosen now, restarts
-            codes, distance = nearest(rows, self.k)
-            codes = codes.unflatten(0, (x.shape[0], x.shape[-1]))   # (batch, step)
-            quantised = self.decode(codes)
-            statistics = {"fit": distance.detach().mean()}
-            if self.training:
-                statistics |= self.update_k(rows.detach(), codes.flatten())
-            commit = (quantised.detach() - x).square().mean()
-            return codes, x + (quantised - x).detach(), commit, statistics
-
-    @torch.no_grad()
-    def update_k(self, x: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """Move the codes towards the vectors (vector, emb_width) that chose them (eq. 11.3), and
-        restart those that hardly any vector chooses."""
-        total = torch.zeros_like(self.k).index_add_(0, codes, x)   # (k_bins, emb_width)
-        count = torch.bincount(codes, minlength=self.k_bins).to(x.dtype)
-        over_processes(total, count)
-        self.k_sum = self.mu * self.k_sum.to(x.device) + (1 - self.mu) * total
-        self.k_elem = self.mu * self.k_elem.to(x.device) + (1 - self.mu) * count
-        alive = (self.k_elem >= self.threshold)[:, None]
-        means = self.k_sum / self.k_elem.clamp_min(1e-20)[:, None]
-        old = self.k.clone()
-        self.k.copy_(torch.where(alive, means, random_rows(x, self.k_bins)))
-        p = count / count.sum()
-        return {"entropy": -(p * (p + 1e-8).log()).sum(), "usage": alive.sum().float(),
-                "used_curr": (count >= self.threshold).sum().float(),
-                "dk": (self.k - old).square().mean().sqrt()}
+        return x.mT.flatten(0, 1).float()                          # (batch * step, emb_width)
 
 # %% ../chapters/11_music_vq_vae.ipynb #8b30aaa8
 def random_rows(x: Tensor, count: int) -> Tensor:
@@ -271,6 +212,74 @@ def over_processes(*tensors: Tensor) -> None:
     if dist.is_available() and dist.is_initialized():
         for tensor in tensors:
             dist.all_reduce(tensor)
+
+# %% ../chapters/11_music_vq_vae.ipynb #2fb5f717
+class BottleneckBlock(Codebook):
+    """A codebook that follows the vectors in training mode.
+
+    Its codes begin as vectors of the first batch (loaded ones count as begun), then are running
+    means (mu) of the vectors that chose them; one whose running count is below `threshold` is put
+    where a random vector of the batch is, drawn from the global generator. forward: (batch,
+    emb_width, step) to codes, vectors with the straight-through gradient, the commitment loss, and
+    statistics: `fit`, the squared distance; in training `entropy` of the batch's codes in nats,
+    `usage` and `used_curr`, codes chosen `threshold` times by the running count and in the batch,
+    `dk`, how far codes moved. Source: Dhariwal et al. 2020, section 3.3; section 11.5.
+    """
+
+    def __init__(self, k_bins: int, emb_width: int, mu: float, threshold: float = 1.0):
+        super().__init__(k_bins, emb_width)
+        self.mu, self.threshold = mu, threshold
+        self.k_sum: Tensor | None = None                           # (k_bins, emb_width), running
+        self.k_elem: Tensor | None = None                          # (k_bins,), running
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if self.k.any():
+            self.restore_k()
+
+    def reset_k(self) -> None:
+        """Forget the codes: the next batch in training mode gives new ones."""
+        self.k.zero_()
+        self.k_sum = self.k_elem = None
+
+    def restore_k(self, expected_usage: float = 1.0) -> None:
+        """Let running means begin at the codes, as if each had been chosen so many times."""
+        self.k_sum = self.k * expected_usage
+        self.k_elem = torch.full_like(self.k[:, 0], expected_usage)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        with torch.autocast(x.device.type, enabled=False):         # distances need their digits
+            x = x.float()
+            rows = self.rows(x)
+            if self.training and self.k_sum is None:
+                self.k.copy_(random_rows(rows.detach(), self.k_bins))
+                self.restore_k(self.threshold or 1.0)              # who isn't chosen now, restarts
+            codes, distance = nearest(rows, self.k)
+            codes = codes.unflatten(0, (x.shape[0], x.shape[-1]))   # (batch, step)
+            quantised = self.decode(codes)
+            statistics = {"fit": distance.detach().mean()}
+            if self.training:
+                statistics |= self.update_k(rows.detach(), codes.flatten())
+            commit = (quantised.detach() - x).square().mean()
+            return codes, x + (quantised - x).detach(), commit, statistics
+
+    @torch.no_grad()
+    def update_k(self, x: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """Move the codes towards the vectors (vector, emb_width) that chose them (eq. 11.5), and
+        restart those that hardly any vector chooses."""
+        total = torch.zeros_like(self.k).index_add_(0, codes, x)   # (k_bins, emb_width)
+        count = torch.bincount(codes, minlength=self.k_bins).to(x.dtype)
+        over_processes(total, count)
+        self.k_sum = self.mu * self.k_sum.to(x.device) + (1 - self.mu) * total
+        self.k_elem = self.mu * self.k_elem.to(x.device) + (1 - self.mu) * count
+        alive = (self.k_elem >= self.threshold)[:, None]
+        means = self.k_sum / self.k_elem.clamp_min(1e-20)[:, None]
+        old = self.k.clone()
+        self.k.copy_(torch.where(alive, means, random_rows(x, self.k_bins)))
+        p = count / count.sum()
+        return {"entropy": -(p * (p + 1e-8).log()).sum(), "usage": alive.sum().float(),
+                "used_curr": (count >= self.threshold).sum().float(),
+                "dk": (self.k - old).square().mean().sqrt()}
 
 # %% ../chapters/11_music_vq_vae.ipynb #ab8cda01
 class Bottleneck(nn.Module):
@@ -297,18 +306,41 @@ class Coded:
     statistics: list[dict[str, Tensor]]
 
 # %% ../chapters/11_music_vq_vae.ipynb #98714193
-class VQVAE(nn.Module):
-    """Jukebox's codec: `levels` autoencoders with a codebook each, apart from one another, from the
-    fastest (hop 8) to the slowest (hop 128). The defaults are the published network.
+def check_hops(x: Tensor, hop: int, channels: int) -> None:
+    """ValueError unless x is float audio (batch, channels, time) in whole hops, at least one."""
+    if x.ndim != 3 or x.shape[1] != channels or not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}; expected float audio (batch, "
+                         f"{channels}, time)")
+    if x.shape[-1] == 0 or x.shape[-1] % hop:
+        raise ValueError(f"x has {x.shape[-1]} samples; expected a multiple of {hop} above 0: "
+                         "pad it with to_hops")
 
-    levels: how many. downs_t, strides_t: level l strides by strides_t[l], downs_t[l] times, after
-    what the levels below it do. emb_width: entries of a code; l_bins: codes of a level. mu: of the
-    running means; revival_threshold: running count below which a code is restarted. multipliers:
-    factors of `width` and `depth` by level. x_channels: of the audio. The rest as in `Resnet1D`.
-    hop_lengths: samples a code, by level. facts and bandwidth may be set by a training.
-    forward: (batch, x_channels, time) to `Coded`; in training mode the codebooks move.
-    Source: Dhariwal et al. 2020, section 3; names of tensors as in openai/jukebox. Section 11.6.
-    """
+
+def check_level(level: int, hops: Sequence[int]) -> None:
+    """ValueError unless there is such a level."""
+    if not 0 <= level < len(hops):
+        raise ValueError(f"level is {level}; expected 0 (hop {hops[0]}) to {len(hops) - 1} (hop "
+                         f"{hops[-1]})")
+
+
+def check_codes(codes: Tensor, l_bins: int) -> None:
+    """ValueError unless codes are whole numbers (batch, step) from 0 to l_bins - 1."""
+    if codes.ndim != 2 or codes.is_floating_point() or codes.numel() == 0:
+        raise ValueError(f"codes are {codes.dtype} of shape {tuple(codes.shape)}; expected whole "
+                         "numbers (batch, step), at least one")
+    if not 0 <= int(codes.min()) <= int(codes.max()) < l_bins:
+        raise ValueError(f"codes go from {int(codes.min())} to {int(codes.max())}; expected 0 to "
+                         f"{l_bins - 1}")
+
+# %% ../chapters/11_music_vq_vae.ipynb #06d87071
+def to_hops(x: Tensor, hop: int = 128) -> Tensor:
+    """Audio (..., time) with zeros behind it, up to a multiple of `hop` samples (section 11.6)."""
+    return F.pad(x, (0, -x.shape[-1] % hop))
+
+# %% ../chapters/11_music_vq_vae.ipynb #b8d49c19
+class LevelAutoencoders(nn.Module):
+    """The parts of a `VQVAE`, whose arguments these are: an encoder, a decoder and a codebook a
+    level (section 11.6)."""
 
     def __init__(self, levels: int = 3, downs_t: Sequence[int] = (3, 2, 2),
                  strides_t: Sequence[int] = (2, 2, 2), emb_width: int = 64, l_bins: int = 2048,
@@ -339,85 +371,79 @@ class VQVAE(nn.Module):
                                          reverse_decoder_dilation=reverse_decoder_dilation))
         self.bottleneck = Bottleneck(l_bins, emb_width, mu, levels, revival_threshold)
 
+# %% ../chapters/11_music_vq_vae.ipynb #f2ee1eff
+class VQVAE(LevelAutoencoders):
+    """Jukebox's codec: `levels` autoencoders with a codebook each, apart from one another, from the
+    fastest (hop 8) to the slowest (hop 128). The defaults are the published network.
+
+    levels: how many. downs_t, strides_t: level l strides by strides_t[l], downs_t[l] times, after
+    what the levels below it do. emb_width: entries of a code; l_bins: codes of a level. mu: of the
+    running means; revival_threshold: running count below which a code is restarted. multipliers:
+    factors of `width` and `depth` by level. x_channels: of the audio. The rest as in `Resnet1D`.
+    hop_lengths: samples a code, by level. bandwidth: set by a training (`measure_bandwidth`).
+    forward: (batch, x_channels, time) to `Coded`; in training mode the codebooks move.
+    Source: Dhariwal et al. 2020, section 3; names of tensors as in openai/jukebox. Section 11.6.
+    """
+
     def latents(self, x: Tensor, level: int) -> Tensor:
         """What the encoder of a level gives, before it is quantised: (batch, x_channels, time) to
         (batch, emb_width, time / hop). ValueError for audio that is not in whole hops."""
-        level, x = self._level(level), self._checked(x, self.hop_lengths[level])
+        check_level(level, self.hop_lengths)
+        check_hops(x, self.hop_lengths[level], self.x_channels)
         return self.encoders[level](x)[-1]
 
     def from_latents(self, z: Tensor, level: int) -> Tensor:
         """Vectors (batch, emb_width, step), codes or not, to audio (batch, x_channels, time)."""
-        return self.decoders[self._level(level)]([z], all_levels=False)
+        check_level(level, self.hop_lengths)
+        return self.decoders[level]([z], all_levels=False)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Audio (batch, x_channels, time) in [-1, 1] to codes, (batch, time / hop) whole numbers a
         level, hop 8 first. ValueError unless time is a multiple of the largest hop (`to_hops`)."""
-        x = self._checked(x, self.hop_lengths[-1])
+        check_hops(x, self.hop_lengths[-1], self.x_channels)
         return [block.encode(self.latents(x, level))
                 for level, block in enumerate(self.bottleneck.level_blocks)]
 
     def decode(self, codes: Tensor, level: int) -> Tensor:
         """Codes (batch, step) of one level to audio (batch, x_channels, step * hop). ValueError for
         codes that are no whole numbers below l_bins."""
-        block = self.bottleneck.level_blocks[self._level(level)]
-        if codes.ndim != 2 or codes.is_floating_point() or codes.numel() == 0:
-            raise ValueError(f"codes are {codes.dtype} of shape {tuple(codes.shape)}; expected whole "
-                             "numbers (batch, step), at least one")
-        if not 0 <= int(codes.min()) <= int(codes.max()) < self.l_bins:
-            raise ValueError(f"codes go from {int(codes.min())} to {int(codes.max())}; level {level} "
-                             f"has 0 to {self.l_bins - 1}")
-        return self.from_latents(block.decode(codes), level)
+        check_level(level, self.hop_lengths)
+        check_codes(codes, self.l_bins)
+        return self.from_latents(self.bottleneck.level_blocks[level].decode(codes), level)
 
     def forward(self, x: Tensor) -> Coded:
-        x = self._checked(x, self.hop_lengths[-1])
+        check_hops(x, self.hop_lengths[-1], self.x_channels)
         latents = [encoder(x)[-1] for encoder in self.encoders]
         codes, quantised, commits, statistics = zip(*self.bottleneck(latents))
         outputs = [decoder([z], all_levels=False) for decoder, z in zip(self.decoders, quantised)]
         return Coded(outputs, list(codes), list(commits), list(statistics))
 
-    def _level(self, level: int) -> int:
-        if not 0 <= level < self.levels:
-            raise ValueError(f"level is {level}; expected 0 (hop {self.hop_lengths[0]}) to "
-                             f"{self.levels - 1} (hop {self.hop_lengths[-1]})")
-        return level
-
-    def _checked(self, x: Tensor, hop: int) -> Tensor:
-        if x.ndim != 3 or x.shape[1] != self.x_channels or not x.is_floating_point():
-            raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}; expected float audio (batch, "
-                             f"{self.x_channels}, time)")
-        if x.shape[-1] == 0 or x.shape[-1] % hop:
-            raise ValueError(f"x has {x.shape[-1]} samples; expected a multiple of {hop} above 0: "
-                             "pad it with to_hops")
-        return x
-
-# %% ../chapters/11_music_vq_vae.ipynb #06d87071
-def to_hops(x: Tensor, hop: int = 128) -> Tensor:
-    """Audio (..., time) with zeros behind it, up to a multiple of `hop` samples (section 11.6)."""
-    return F.pad(x, (0, -x.shape[-1] % hop))
-
-# %% ../chapters/11_music_vq_vae.ipynb #b8d49c19
+# %% ../chapters/11_music_vq_vae.ipynb #b4f3b6b5
 def magnitudes(x: Tensor, n_fft: int, hop_length: int, window_size: int) -> Tensor:
     """Magnitudes of the STFT as Jukebox takes it: a Hann window of window_size in the middle of
     frames of n_fft, mirrored ends. x: (batch, 1, time). Returns (batch, bin, frame); section 11.7.
     """
+    if x.shape[-1] <= n_fft // 2:
+        raise ValueError(f"x has {x.shape[-1]} samples; expected more than half a frame of {n_fft}")
     window = torch.hann_window(window_size, device=x.device, dtype=x.dtype)
     return torch.stft(x.mean(1), n_fft, hop_length, window_size, window, return_complex=True).abs()
 
 
-def spectral_distance(x: Tensor, y: Tensor, n_fft: int, hop_length: int, window_size: int) -> Tensor:
-    """The norm of the difference of two signals' magnitudes, (batch,), eq. 11.4; x, y: (batch, 1,
+def spectral_distance(x: Tensor, y: Tensor, n_fft: int, hop_length: int,
+                      window_size: int) -> Tensor:
+    """The norm of the difference of two signals' magnitudes, (batch,), eq. 11.6; x, y: (batch, 1,
     time)."""
     difference = magnitudes(x, n_fft, hop_length, window_size) - magnitudes(
         y, n_fft, hop_length, window_size)
     return torch.linalg.vector_norm(difference.flatten(1), dim=1)
 
-# %% ../chapters/11_music_vq_vae.ipynb #f2ee1eff
+# %% ../chapters/11_music_vq_vae.ipynb #93bed426
 RESOLUTIONS = ((2048, 240, 1200), (1024, 120, 600), (512, 50, 240))     # n_fft, hop, window
 
 
 def multispectral_loss(x: Tensor, y: Tensor,
                        resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS) -> Tensor:
-    """Mean over resolutions (n_fft, hop, window) of the distance of magnitudes, (batch,): eq. 11.5.
+    """Mean over resolutions (n_fft, hop, window) of the distance of magnitudes, (batch,): eq. 11.7.
 
     x, y: (batch, 1, time), target and output. Magnitudes are linear, and not divided by the
     target's. Source: Dhariwal et al. 2020, section 3.2; section 11.7.
@@ -426,14 +452,36 @@ def multispectral_loss(x: Tensor, y: Tensor,
 
 
 def linf_loss(x: Tensor, y: Tensor, linf_k: int = 2048) -> Tensor:
-    """Mean of the linf_k largest squared errors of each example, (batch,): eq. 11.6; of all where
+    """Mean of the linf_k largest squared errors of each example, (batch,): eq. 11.8; of all where
     there are fewer. x, y: (batch, channel, time). Section 11.7."""
     errors = (x - y).square().flatten(1)
     return errors.topk(min(linf_k, errors.shape[1]), dim=1).values.mean(1)
 
-# %% ../chapters/11_music_vq_vae.ipynb #c17e0c9b
+# %% ../chapters/11_music_vq_vae.ipynb #b5ee3a2f
+def bandwidth_of(x: Tensor) -> dict[str, float]:
+    """How large a data set's loss terms are: `l2` its variance, `l1` its mean magnitude, `spec` the
+    mean norm of a chunk's spectrogram (frames 2048, hop 256, window 1536).
+
+    x: (chunk, 1, time), chunks as long as those of the training, else ValueError. Losses divided by
+    these are of the order of 1, whatever the loudness. Source: openai/jukebox; section 11.7.
+    """
+    if x.ndim != 3 or not x.any():
+        found = "silent" if x.ndim == 3 else "no batch"
+        raise ValueError(f"x has shape {tuple(x.shape)} and is {found}; expected chunks (chunk, 1, "
+                         "time) of music")
+    sizes = torch.linalg.vector_norm(magnitudes(x, 2048, 256, 1536).flatten(1), dim=1)
+    return {"l2": float(x.var(unbiased=False)), "l1": float(x.abs().mean()),
+            "spec": float(sizes.mean())}
+
+
+def measure_bandwidth(model: nn.Module, data, chunks: int = 64) -> None:
+    """Before a training: let the model know the bandwidth of the first chunks of its data."""
+    batch = [data[number] for number in range(min(chunks, len(data)))]
+    model.bandwidth = bandwidth_of(torch.stack(batch))
+
+# %% ../chapters/11_music_vq_vae.ipynb #3402caba
 def spectral_convergence(x: Tensor, y: Tensor, epsilon: float = 2e-3) -> Tensor:
-    """|| |X| - |Y| || / || |X| ||, (batch,), with frames of 2048, hop 256, window 1536: eq. 11.7.
+    """|| |X| - |Y| || / || |X| ||, (batch,), with frames of 2048, hop 256, window 1536: eq. 11.9.
 
     x, y: (batch, 1, time), target and output. 0 where the target's norm is below epsilon, as in
     openai/jukebox. Section 11.7.
@@ -456,29 +504,9 @@ def in_decibels(ratio: Tensor) -> Tensor:
     """20 log10 of a ratio of amplitudes; ratios below 1e-6 count as that."""
     return 20 * ratio.clamp_min(1e-6).log10()
 
-# %% ../chapters/11_music_vq_vae.ipynb #5509e15c
-def bandwidth_of(x: Tensor) -> dict[str, float]:
-    """How large a data set's loss terms are: `l2` its variance, `l1` its mean magnitude, `spec` the
-    mean norm of a chunk's spectrogram (frames 2048, hop 256, window 1536).
-
-    x: (chunk, 1, time), chunks as long as those of the training, else ValueError. Losses divided by
-    these are of the order of 1, whatever the loudness. Source: openai/jukebox; section 11.7.
-    """
-    if x.ndim != 3 or not x.any():
-        raise ValueError(f"x has shape {tuple(x.shape)} and is "
-                         f"{'silent' if x.ndim == 3 else 'no batch'}; expected chunks (chunk, 1, time) of music")
-    sizes = torch.linalg.vector_norm(magnitudes(x, 2048, 256, 1536).flatten(1), dim=1)
-    return {"l2": float(x.var(unbiased=False)), "l1": float(x.abs().mean()), "spec": float(sizes.mean())}
-
-
-def measure_bandwidth(model: nn.Module, data, chunks: int = 64) -> None:
-    """Before a training: let the model know the bandwidth of the first chunks of its data."""
-    batch = [data[number] for number in range(min(chunks, len(data)))]
-    model.bandwidth = bandwidth_of(torch.stack(batch))
-
-# %% ../chapters/11_music_vq_vae.ipynb #eda478c0
+# %% ../chapters/11_music_vq_vae.ipynb #e433fb0c
 class CodecStep:
-    """The training step of Jukebox's VQ-VAE (eq. 11.8): for each level the waveform's error, its
+    """The training step of Jukebox's VQ-VAE (eq. 11.10): for each level the waveform's error, its
     largest errors, the spectra's, and the commitment.
 
     linf, spectral, commit: weights of the last three. resolutions: of the spectral term. parts: is
@@ -496,8 +524,8 @@ class CodecStep:
     def __call__(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         size = getattr(model, "module", model).bandwidth
         if size is None:
-            raise ValueError("bandwidth of the model is not set; call measure_bandwidth(model, data), "
-                             "or name it under prepare in the configuration")
+            raise ValueError("bandwidth of the model is not set; call measure_bandwidth(model, "
+                             "data), or name it under prepare in the configuration")
         coded = model(batch)
         recons = spec = 0.0
         for y in coded.outputs:
@@ -548,6 +576,53 @@ def random_downmix(stereo: Tensor, generator: torch.Generator | None = None) -> 
     a = torch.rand(len(stereo), 1, 1, generator=generator, device=stereo.device, dtype=stereo.dtype)
     return a * stereo[:, :1] + (1 - a) * stereo[:, 1:]
 
+# %% ../chapters/11_music_vq_vae.ipynb #00cae586
+def k_means(x: Tensor, codes: int, steps: int = 10, seed: int = 0) -> Tensor:
+    """`codes` means of the vectors x (vector, width): (codes, width). Begins at random vectors;
+    a mean that no vector is nearest to begins again at another. Section 11.10."""
+    if len(x) < codes:
+        raise ValueError(f"x has {len(x)} vectors; expected at least {codes}, one for each mean")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = lambda: x[torch.randperm(len(x), generator=generator)[:codes]]
+    means = drawn().clone()
+    for _ in range(steps):
+        chosen = nearest(x, means)[0]
+        count = torch.bincount(chosen, minlength=codes)[:, None]
+        total = torch.zeros_like(means).index_add_(0, chosen, x)
+        means = torch.where(count > 0, total / count.clamp_min(1), drawn())
+    return means
+
+# %% ../chapters/11_music_vq_vae.ipynb #f8fd7234
+class ResidualQuantiser:
+    """Codebooks in a row, each for what the ones before it left (eq. 11.11).
+
+    codebooks: a list of (codes, width). `fit` makes them by k-means. encode: vectors (vector,
+    width) to codes (vector, stage); decode: back, with the first `stages` only if that is given.
+    Source: Zeghidour et al. 2021, SoundStream, section III C; section 11.10.
+    """
+
+    def __init__(self, codebooks: Sequence[Tensor]):
+        self.codebooks = list(codebooks)
+
+    @classmethod
+    def fit(cls, x: Tensor, stages: int, codes: int, seed: int = 0) -> "ResidualQuantiser":
+        codebooks = []
+        for stage in range(stages):
+            codebooks.append(k_means(x, codes, seed=seed + stage))
+            x = x - codebooks[-1][nearest(x, codebooks[-1])[0]]
+        return cls(codebooks)
+
+    def encode(self, x: Tensor) -> Tensor:
+        codes = []
+        for codebook in self.codebooks:
+            codes.append(nearest(x, codebook)[0])
+            x = x - codebook[codes[-1]]
+        return torch.stack(codes, -1)
+
+    def decode(self, codes: Tensor, stages: int | None = None) -> Tensor:
+        return sum(codebook[codes[:, stage]]
+                   for stage, codebook in enumerate(self.codebooks[:stages]))
+
 # %% ../chapters/11_music_vq_vae.ipynb #4b76192f
 class HierarchicalVQVAE(nn.Module):
     """One autoencoder with all levels: the encoder's levels feed each other, each is quantised, and
@@ -575,54 +650,7 @@ class HierarchicalVQVAE(nn.Module):
         kept = [torch.zeros_like(z) if level in without else z for level, z in enumerate(quantised)]
         return Coded([self.decoder(kept)], list(codes), list(commits), list(statistics))
 
-# %% ../chapters/11_music_vq_vae.ipynb #00cae586
-def k_means(x: Tensor, codes: int, steps: int = 10, seed: int = 0) -> Tensor:
-    """`codes` means of the vectors x (vector, width): (codes, width). Begins at random vectors;
-    a mean that no vector is nearest to begins again at another. Section 11.10."""
-    if len(x) < codes:
-        raise ValueError(f"x has {len(x)} vectors; expected at least {codes}, one for each mean")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = lambda: x[torch.randperm(len(x), generator=generator)[:codes]]
-    means = drawn().clone()
-    for _ in range(steps):
-        chosen = nearest(x, means)[0]
-        count = torch.bincount(chosen, minlength=codes)[:, None]
-        total = torch.zeros_like(means).index_add_(0, chosen, x)
-        means = torch.where(count > 0, total / count.clamp_min(1), drawn())
-    return means
-
-# %% ../chapters/11_music_vq_vae.ipynb #f8fd7234
-class ResidualQuantiser:
-    """Codebooks in a row, each for what the ones before it left (eq. 11.10).
-
-    codebooks: a list of (codes, width). `fit` makes them by k-means. encode: vectors (vector, width)
-    to codes (vector, stage); decode: back, with the first `stages` only if that is given.
-    Source: Zeghidour et al. 2021, SoundStream, section III C; section 11.10.
-    """
-
-    def __init__(self, codebooks: Sequence[Tensor]):
-        self.codebooks = list(codebooks)
-
-    @classmethod
-    def fit(cls, x: Tensor, stages: int, codes: int, seed: int = 0) -> "ResidualQuantiser":
-        codebooks = []
-        for stage in range(stages):
-            codebooks.append(k_means(x, codes, seed=seed + stage))
-            x = x - codebooks[-1][nearest(x, codebooks[-1])[0]]
-        return cls(codebooks)
-
-    def encode(self, x: Tensor) -> Tensor:
-        codes = []
-        for codebook in self.codebooks:
-            codes.append(nearest(x, codebook)[0])
-            x = x - codebook[codes[-1]]
-        return torch.stack(codes, -1)
-
-    def decode(self, codes: Tensor, stages: int | None = None) -> Tensor:
-        return sum(codebook[codes[:, stage]]
-                   for stage, codebook in enumerate(self.codebooks[:stages]))
-
-# %% ../chapters/11_music_vq_vae.ipynb #2fb9f40a
+# %% ../chapters/11_music_vq_vae.ipynb #2e6a0d2a
 def load_official(path: str | Path | None = None) -> VQVAE:
     """The published VQ-VAE of Jukebox in eval mode, from its checkpoint `vqvae.pth.tar`.
 
@@ -636,7 +664,8 @@ def load_official(path: str | Path | None = None) -> VQVAE:
     content = read_structure(path, {"jukebox.hparams.Hyperparams": dict}, expected)
     tensors = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(tensors, Mapping):
-        raise ValueError(f"{path.name} holds {type(content).__name__} without 'model'; expected {expected}")
+        raise ValueError(f"{path.name} holds {type(content).__name__} without 'model'; expected "
+                         f"{expected}")
     model = VQVAE()
     load_strictly(model, {name.removeprefix("module."): tensor for name, tensor in tensors.items()},
                   path.name)
