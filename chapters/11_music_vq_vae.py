@@ -58,13 +58,12 @@ from course_lib.training.weight_files import read_structure
 # %%
 import matplotlib.pyplot as plt
 from course_lib.data import recording
-from course_lib.data.recordings import attribution
 from course_lib.experiments import jukebox as experiment
 from course_lib.notebook import (Diagram, listen, mean_interval, plot_losses, plot_spectrogram,
                                  show, show_table)
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, Claim, difference_in_words, reproduced,
                                         same_trend, show_claims)
-from course_lib.results import measured, measured_card, measured_table
+from course_lib.results import measured_card, measured_table
 from course_lib.training import load_trained
 
 # %% [markdown]
@@ -497,20 +496,15 @@ def over_processes(*tensors: Tensor) -> None:
             dist.all_reduce(tensor)
 
 # %% [markdown]
-# And the codebook in training:
+# The running means, and a step of (11.5) with restarts:
 
 # %%
 #| export
-class BottleneckBlock(Codebook):
-    """A codebook that follows the vectors in training mode.
+class RunningCodebook(Codebook):
+    """A codebook whose codes are running means of the vectors that chose them.
 
-    Its codes begin as vectors of the first batch (loaded ones count as begun), then are running
-    means (mu) of the vectors that chose them; one whose running count is below `threshold` is put
-    where a random vector of the batch is, drawn from the global generator. forward: (batch,
-    emb_width, step) to codes, vectors with the straight-through gradient, the commitment loss, and
-    statistics: `fit`, the squared distance; in training `entropy` of the batch's codes in nats,
-    `usage` and `used_curr`, codes chosen `threshold` times by the running count and in the batch,
-    `dk`, how far codes moved. Source: Dhariwal et al. 2020, section 3.3; section 11.5.
+    mu: of the means; threshold: running count below which a code is restarted. Loaded codes count
+    as begun. update_k(x, codes): one step of (11.5), with restarts. Section 11.5.
     """
 
     def __init__(self, k_bins: int, emb_width: int, mu: float, threshold: float = 1.0):
@@ -534,22 +528,6 @@ class BottleneckBlock(Codebook):
         self.k_sum = self.k * expected_usage
         self.k_elem = torch.full_like(self.k[:, 0], expected_usage)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        with torch.autocast(x.device.type, enabled=False):         # distances need their digits
-            x = x.float()
-            rows = self.rows(x)
-            if self.training and self.k_sum is None:
-                self.k.copy_(random_rows(rows.detach(), self.k_bins))
-                self.restore_k(self.threshold or 1.0)              # who isn't chosen now, restarts
-            codes, distance = nearest(rows, self.k)
-            codes = codes.unflatten(0, (x.shape[0], x.shape[-1]))   # (batch, step)
-            quantised = self.decode(codes)
-            statistics = {"fit": distance.detach().mean()}
-            if self.training:
-                statistics |= self.update_k(rows.detach(), codes.flatten())
-            commit = (quantised.detach() - x).square().mean()
-            return codes, x + (quantised - x).detach(), commit, statistics
-
     @torch.no_grad()
     def update_k(self, x: Tensor, codes: Tensor) -> dict[str, Tensor]:
         """Move the codes towards the vectors (vector, emb_width) that chose them (eq. 11.5), and
@@ -567,6 +545,39 @@ class BottleneckBlock(Codebook):
         return {"entropy": -(p * (p + 1e-8).log()).sum(), "usage": alive.sum().float(),
                 "used_curr": (count >= self.threshold).sum().float(),
                 "dk": (self.k - old).square().mean().sqrt()}
+
+# %% [markdown]
+# And the pass through the bottleneck, in training and outside of it:
+
+# %%
+#| export
+class BottleneckBlock(RunningCodebook):
+    """A codebook that follows the vectors in training mode.
+
+    Its codes begin as vectors of the first batch (loaded ones count as begun), then are running
+    means (mu) of the vectors that chose them; one whose running count is below `threshold` is put
+    where a random vector of the batch is, drawn from the global generator. forward: (batch,
+    emb_width, step) to codes, vectors with the straight-through gradient, the commitment loss, and
+    statistics: `fit`, the squared distance; in training `entropy` of the batch's codes in nats,
+    `usage` and `used_curr`, codes chosen `threshold` times by the running count and in the batch,
+    `dk`, how far codes moved. Source: Dhariwal et al. 2020, section 3.3; section 11.5.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        with torch.autocast(x.device.type, enabled=False):         # distances need their digits
+            x = x.float()
+            rows = self.rows(x)
+            if self.training and self.k_sum is None:
+                self.k.copy_(random_rows(rows.detach(), self.k_bins))
+                self.restore_k(self.threshold or 1.0)              # who isn't chosen now, restarts
+            codes, distance = nearest(rows, self.k)
+            codes = codes.unflatten(0, (x.shape[0], x.shape[-1]))   # (batch, step)
+            quantised = self.decode(codes)
+            statistics = {"fit": distance.detach().mean()}
+            if self.training:
+                statistics |= self.update_k(rows.detach(), codes.flatten())
+            commit = (quantised.detach() - x).square().mean()
+            return codes, x + (quantised - x).detach(), commit, statistics
 
 # %% [markdown]
 # Now watch it. Vectors come from eight heaps in the plane; of the eight codes six begin far away from everything. Once without restarts, once with them:
@@ -1271,7 +1282,7 @@ rows = [[name, row.bits_per_second / 1000, row.convergence_db, row.log_distance_
         for name, row in by_method.iterrows()]
 show_table([[None if isinstance(value, float) and math.isnan(value) else value for value in row]
             for row in rows], ["codec", "kbit/s", *columns[:2]], digits=1,
-           caption=f"{tested} test songs of the band; means. Resampled only: to 24,000 Hz and back.")
+           caption=f"{tested} test songs of the band; means. Resampled: to 24,000 Hz and back.")
 
 # %% [markdown]
 # As a picture: the further down and left, the better.
@@ -1560,7 +1571,7 @@ assert all(torch.equal(a, b) for a, b in zip(read.parameters(), published_size.p
 # |---|---|---|
 # | `ResConv1DBlock`, `Resnet1D` | dilated residual blocks | 11.2 |
 # | `Encoder`, `Decoder` | down and up, in levels | 11.3 |
-# | `Codebook`, `BottleneckBlock`, `Bottleneck` | nearest codes, running means, restarts | 11.4, 11.5 |
+# | `Codebook`, `RunningCodebook`, `BottleneckBlock`, `Bottleneck` | nearest codes, running means, restarts | 11.4, 11.5 |
 # | `VQVAE` | three autoencoders: `encode`, `decode`, `latents`, `from_latents` | 11.6 |
 # | `multispectral_loss`, `linf_loss`, `bandwidth_of` | what an error is | 11.7 |
 # | `spectral_convergence`, `log_spectral_distance` | how codecs are compared | 11.7 |

@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['RESOLUTIONS', 'ResConv1DBlock', 'Resnet1D', 'EncoderConvBlock', 'DecoderConvBlock', 'Encoder', 'Decoder', 'nearest',
-           'Codebook', 'random_rows', 'over_processes', 'BottleneckBlock', 'Bottleneck', 'Coded', 'check_hops',
-           'check_level', 'check_codes', 'to_hops', 'LevelAutoencoders', 'VQVAE', 'magnitudes', 'spectral_distance',
-           'multispectral_loss', 'linf_loss', 'bandwidth_of', 'measure_bandwidth', 'spectral_convergence',
-           'log_spectral_distance', 'in_decibels', 'CodecStep', 'CodebookState', 'codebook_part', 'random_downmix',
-           'k_means', 'ResidualQuantiser', 'HierarchicalVQVAE', 'load_official']
+           'Codebook', 'random_rows', 'over_processes', 'RunningCodebook', 'BottleneckBlock', 'Bottleneck', 'Coded',
+           'check_hops', 'check_level', 'check_codes', 'to_hops', 'LevelAutoencoders', 'VQVAE', 'magnitudes',
+           'spectral_distance', 'multispectral_loss', 'linf_loss', 'bandwidth_of', 'measure_bandwidth',
+           'spectral_convergence', 'log_spectral_distance', 'in_decibels', 'CodecStep', 'CodebookState',
+           'codebook_part', 'random_downmix', 'k_means', 'ResidualQuantiser', 'HierarchicalVQVAE', 'load_official']
 
 # %% ../chapters/11_music_vq_vae.ipynb #d08ccf2d
 import math
@@ -214,16 +214,11 @@ def over_processes(*tensors: Tensor) -> None:
             dist.all_reduce(tensor)
 
 # %% ../chapters/11_music_vq_vae.ipynb #2fb5f717
-class BottleneckBlock(Codebook):
-    """A codebook that follows the vectors in training mode.
+class RunningCodebook(Codebook):
+    """A codebook whose codes are running means of the vectors that chose them.
 
-    Its codes begin as vectors of the first batch (loaded ones count as begun), then are running
-    means (mu) of the vectors that chose them; one whose running count is below `threshold` is put
-    where a random vector of the batch is, drawn from the global generator. forward: (batch,
-    emb_width, step) to codes, vectors with the straight-through gradient, the commitment loss, and
-    statistics: `fit`, the squared distance; in training `entropy` of the batch's codes in nats,
-    `usage` and `used_curr`, codes chosen `threshold` times by the running count and in the batch,
-    `dk`, how far codes moved. Source: Dhariwal et al. 2020, section 3.3; section 11.5.
+    mu: of the means; threshold: running count below which a code is restarted. Loaded codes count
+    as begun. update_k(x, codes): one step of (11.5), with restarts. Section 11.5.
     """
 
     def __init__(self, k_bins: int, emb_width: int, mu: float, threshold: float = 1.0):
@@ -247,22 +242,6 @@ class BottleneckBlock(Codebook):
         self.k_sum = self.k * expected_usage
         self.k_elem = torch.full_like(self.k[:, 0], expected_usage)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        with torch.autocast(x.device.type, enabled=False):         # distances need their digits
-            x = x.float()
-            rows = self.rows(x)
-            if self.training and self.k_sum is None:
-                self.k.copy_(random_rows(rows.detach(), self.k_bins))
-                self.restore_k(self.threshold or 1.0)              # who isn't chosen now, restarts
-            codes, distance = nearest(rows, self.k)
-            codes = codes.unflatten(0, (x.shape[0], x.shape[-1]))   # (batch, step)
-            quantised = self.decode(codes)
-            statistics = {"fit": distance.detach().mean()}
-            if self.training:
-                statistics |= self.update_k(rows.detach(), codes.flatten())
-            commit = (quantised.detach() - x).square().mean()
-            return codes, x + (quantised - x).detach(), commit, statistics
-
     @torch.no_grad()
     def update_k(self, x: Tensor, codes: Tensor) -> dict[str, Tensor]:
         """Move the codes towards the vectors (vector, emb_width) that chose them (eq. 11.5), and
@@ -280,6 +259,35 @@ class BottleneckBlock(Codebook):
         return {"entropy": -(p * (p + 1e-8).log()).sum(), "usage": alive.sum().float(),
                 "used_curr": (count >= self.threshold).sum().float(),
                 "dk": (self.k - old).square().mean().sqrt()}
+
+# %% ../chapters/11_music_vq_vae.ipynb #eb6694fc
+class BottleneckBlock(RunningCodebook):
+    """A codebook that follows the vectors in training mode.
+
+    Its codes begin as vectors of the first batch (loaded ones count as begun), then are running
+    means (mu) of the vectors that chose them; one whose running count is below `threshold` is put
+    where a random vector of the batch is, drawn from the global generator. forward: (batch,
+    emb_width, step) to codes, vectors with the straight-through gradient, the commitment loss, and
+    statistics: `fit`, the squared distance; in training `entropy` of the batch's codes in nats,
+    `usage` and `used_curr`, codes chosen `threshold` times by the running count and in the batch,
+    `dk`, how far codes moved. Source: Dhariwal et al. 2020, section 3.3; section 11.5.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        with torch.autocast(x.device.type, enabled=False):         # distances need their digits
+            x = x.float()
+            rows = self.rows(x)
+            if self.training and self.k_sum is None:
+                self.k.copy_(random_rows(rows.detach(), self.k_bins))
+                self.restore_k(self.threshold or 1.0)              # who isn't chosen now, restarts
+            codes, distance = nearest(rows, self.k)
+            codes = codes.unflatten(0, (x.shape[0], x.shape[-1]))   # (batch, step)
+            quantised = self.decode(codes)
+            statistics = {"fit": distance.detach().mean()}
+            if self.training:
+                statistics |= self.update_k(rows.detach(), codes.flatten())
+            commit = (quantised.detach() - x).square().mean()
+            return codes, x + (quantised - x).detach(), commit, statistics
 
 # %% ../chapters/11_music_vq_vae.ipynb #ab8cda01
 class Bottleneck(nn.Module):

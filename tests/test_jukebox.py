@@ -21,10 +21,11 @@ from course_lib.jukebox import (
     Codebook,
     CodebookState,
     CodecStep,
+    Coded,
     HierarchicalVQVAE,
     ResConv1DBlock,
-    Resnet1D,
     ResidualQuantiser,
+    Resnet1D,
     bandwidth_of,
     codebook_part,
     in_decibels,
@@ -110,9 +111,9 @@ def test_the_published_network_is_the_default():
                  "encoders.0.level_blocks.0.model.2.1.model.7.model.3.bias",
                  "decoders.1.level_blocks.0.model.3.0.model.0.model.1.weight"):
         assert name in state
-    dilations = [block.model[1].dilation[0] for block in model.encoders[0].level_blocks[0].model[0][1].model]
-    assert dilations == [3**d for d in range(8)]
-    assert [block.model[1].dilation[0] for block in model.decoders[0].level_blocks[0].model[1][0].model] == dilations[::-1]
+    dilations = lambda stack: [block.model[1].dilation[0] for block in stack.model]
+    assert dilations(model.encoders[0].level_blocks[0].model[0][1]) == [3**d for d in range(8)]
+    assert dilations(model.decoders[0].level_blocks[0].model[1][0]) == [3**d for d in range(8)][::-1]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,8 @@ def test_intermediate_activations_and_gradients_equal_the_peers(published):
         ours, theirs = model.encoders[level](x), peer.encoders[level](x)
         for a, b in zip(ours, theirs):
             close(a.detach(), b.detach())
-        names = [f"encoders.{level}.level_blocks.0.model.0.0.weight", f"encoders.{level}.level_blocks.0.model.1.1.model.2.model.1.bias"]
+        names = [f"encoders.{level}.level_blocks.0.model.{place}" for place in (
+            "0.0.weight", "1.1.model.2.model.1.bias")]
         weights, peers = dict(model.named_parameters()), dict(peer.named_parameters())
         ours = torch.autograd.grad(ours[-1].square().mean(), [weights[name] for name in names])
         theirs = torch.autograd.grad(theirs[-1].square().mean(), [peers[renamed(name)] for name in names])
@@ -221,7 +223,7 @@ def test_codes_begin_as_vectors_and_dead_ones_restart():
     block.k_sum[0], block.k_elem[0] = 1e4, 0.9
     _, _, _, statistics = block(x)
     assert tuple(block.k[0].tolist()) in rows and float(statistics["usage"]) < 8
-    block.threshold, before = 0.0, None
+    block.threshold = 0.0
     block.k[0], block.k_sum[0], block.k_elem[0] = 1e4, 0.9e4, 0.9
     block(x)
     assert torch.allclose(block.k[0], torch.tensor(1e4))         # without restarts it stays where it was
@@ -310,7 +312,7 @@ def test_bandwidth_makes_losses_independent_of_the_level():
     losses = []
     for gain in (1.0, 0.01):
         model.bandwidth = bandwidth_of(gain * x)
-        model.forward = lambda batch: type("Coded", (), dict(outputs=[0.5 * batch], commits=[torch.zeros(())], statistics=[{}]))
+        model.forward = lambda batch: Coded([0.5 * batch], [], [torch.zeros(())], [{}])
         losses.append(float(step(model, gain * x)["loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert bandwidth_of(x)["l2"] == pytest.approx(float(x.var(unbiased=False)))
@@ -438,7 +440,8 @@ def test_bad_codes_are_named(codes, level, message):
 def test_bad_sizes_are_named_and_audio_is_padded():
     with pytest.raises(ValueError, match=r"multipliers is \(2, 1\); expected one number for each of 3 levels"):
         VQVAE(multipliers=(2, 1))
-    assert to_hops(torch.ones(1, 1, 130)).shape[-1] == 256 and torch.equal(to_hops(torch.ones(1, 128)), torch.ones(1, 128))
+    assert to_hops(torch.ones(1, 1, 130)).shape[-1] == 256
+    assert torch.equal(to_hops(torch.ones(1, 128)), torch.ones(1, 128))
     model = randomised(VQVAE(**SMALL))
     with torch.no_grad():
         codes = model.encode(to_hops(noise(1, 1, 1000)))

@@ -199,27 +199,28 @@ class Sizes:
 
     emb_width: int = 16
     l_bins: int = 256
-    width: int = 16
+    width: int = 32
     depth: int = 2
+    strides_t: tuple[int, ...] = (8, 4, 4)
+    downs_t: tuple[int, ...] = (1, 1, 1)
     mu: float = 0.98
-    threshold: float = 0.2            # running count below which a code is restarted
+    threshold: float = 0.1            # running count below which a code is restarted
     samples: int = 8192               # of a chunk
-    batch_size: int = 4
-    steps: int = 400
+    batch_size: int = 2
+    steps: int = 150
     rate: float = 2e-3                # Adam's, by a cosine to a twentieth of it
     warmup: int = 20
     clip: float = 5.0
     train_songs: int = 60
-    test_songs: int = 20
-    score_seconds: float = 5.0        # from the middle of each test song
+    test_songs: int = 8
+    score_seconds: float = 4.0        # from the middle of each test song
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the base: weight of the spectral loss, its resolutions, restarts, one autoencoder for all."""
+    """What differs from the base: weight of the spectral loss, restarts, one autoencoder for all, arguments."""
 
     spectral: float = 1.0
-    resolutions: tuple[tuple[int, int, int], ...] | None = None
     restarts: bool = True
     hierarchical: bool = False
     arguments: Mapping[str, object] = field(default_factory=dict)
@@ -230,7 +231,6 @@ VARIANTS: dict[str, Variant] = {
     "without spectral loss": Variant(spectral=0.0),
     "without restarts": Variant(restarts=False),
     "one hierarchical autoencoder": Variant(hierarchical=True),
-    "one resolution": Variant(resolutions=((512, 50, 240),)),
     "32 codes": Variant(arguments={"l_bins": 32}),
 }
 SEEDS: dict[str, tuple[int, ...]] = {"base": (0, 1)}                             # of the others only the first
@@ -261,7 +261,8 @@ def new_model(variant: Variant, sizes: Sizes, seed: int) -> nn.Module:
     """The codec of a variant, its first weights drawn by the seed."""
     torch.manual_seed(seed)
     arguments = {"emb_width": sizes.emb_width, "l_bins": sizes.l_bins, "width": sizes.width, "depth": sizes.depth,
-                 "mu": sizes.mu, "revival_threshold": sizes.threshold if variant.restarts else 0.0,
+                 "downs_t": sizes.downs_t, "strides_t": sizes.strides_t, "mu": sizes.mu,
+                 "revival_threshold": sizes.threshold if variant.restarts else 0.0,
                  **variant.arguments}
     return HierarchicalVQVAE(**arguments) if variant.hierarchical else VQVAE(multipliers=None, **arguments)
 
@@ -271,9 +272,7 @@ def train(variant: Variant, songs: Tensor, sizes: Sizes, seed: int) -> tuple[nn.
     model = new_model(variant, sizes, seed)
     chunks = MusicChunks([songs], sizes.samples, sizes.steps * sizes.batch_size, seed)
     model.bandwidth = bandwidth_of(torch.stack([chunks[number] for number in range(min(64, len(chunks)))]))
-    given = {} if variant.resolutions is None else {"resolutions": variant.resolutions}
-    step = CodecStep(spectral=variant.spectral, **given)
-    history = fit(model, step, process_batches(chunks, sizes.batch_size),
+    history = fit(model, CodecStep(spectral=variant.spectral), process_batches(chunks, sizes.batch_size),
                   torch.optim.Adam(model.parameters(), sizes.rate), FitSettings(sizes.steps, clip=sizes.clip),
                   parts=[codebook_part(model)], schedule=cosine(sizes.steps, sizes.warmup, 0.05), progress=False)
     return model.eval(), history.steps
@@ -332,7 +331,7 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
                  for name in ("convergence_db", "log_distance_db", "snr_db")}
         runs.append({"level": level, **means})
     last = log[-20:]
-    for number, row in enumerate(runs):
+    for row in runs:
         row |= {f"usage_{level}": f"{np.mean([one[f'usage_{level}'] for one in last]):.0f}" for level in range(3)}
         row |= {"steps": len(log), "parameters": sum(p.numel() for p in model.parameters()),
                 "seconds": f"{seconds:.1f}", "cpu_seconds": f"{cpu_seconds:.1f}", "songs": len(songs.test),
