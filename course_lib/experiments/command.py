@@ -39,6 +39,10 @@ EXPERIMENTS = {
         "course_lib.experiments.small_masks",
         "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
     ),
+    "jukebox": (
+        "course_lib.experiments.jukebox",
+        "chapter 11's small codec with one thing changed at a time, and Opus on the same songs",
+    ),
 }
 
 

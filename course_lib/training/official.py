@@ -104,6 +104,11 @@ PUBLISHED_WEIGHTS: Mapping[str, PublishedWeights] = MappingProxyType({
             "HDEMUCS_HIGH_MUSDB_PLUS": ("hdemucs_high_trained.pt", "")}),
         "not stated by torchaudio; by the authors of Demucs, whose weights are " + _SCIENTIFIC,
         "torchaudio.pipelines, trained in the repository of Demucs"),
+    "jukebox": PublishedWeights(
+        "https://openaipublic.azureedge.net/jukebox/models", MappingProxyType({"vqvae": ("vqvae.pth.tar", "")}),
+        "non-commercial use only, and so is what they decode or generate (Jukebox's own licence)",
+        "Jukebox, Dhariwal, Jun, Payne, Kim, Radford and Sutskever 2020 (openai/jukebox)",
+        MappingProxyType({"vqvae": "5b/vqvae.pth.tar"})),
 })
 
 
