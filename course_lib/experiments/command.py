@@ -31,6 +31,7 @@ EXPERIMENTS = {
         "chapter 8b's frames rebuilt by dense and by sparse attention",
     ),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
+    "vqvae": ("course_lib.experiments.vqvae", "chapter 10's small VQ-VAE, its codebooks, losses and bounds"),
     "small_masks": (
         "course_lib.experiments.small_masks",
         "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
