@@ -38,11 +38,11 @@ def _check_vectors(z: Tensor, codebook: Tensor) -> None:
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{name} is {kind}; expected a torch tensor of real floats")
     if codebook.ndim != 2 or 0 in codebook.shape:
-        raise ValueError(f"codebook has shape {tuple(codebook.shape)}; expected (code, dim) with at "
-                         "least one code")
+        raise ValueError(f"codebook has shape {tuple(codebook.shape)}; expected (code, dim) with "
+                         "at least one code")
     if z.ndim < 1 or z.shape[-1] != codebook.shape[1]:
-        raise ValueError(f"z has shape {tuple(z.shape)}; expected (..., {codebook.shape[1]}) as the "
-                         "codes have, the vector's numbers along the last axis")
+        raise ValueError(f"z has shape {tuple(z.shape)}; expected (..., {codebook.shape[1]}) as "
+                         "the codes have, the vector's numbers along the last axis")
     for name, x in (("z", z), ("codebook", codebook)):
         if not torch.isfinite(x).all():
             raise ValueError(f"{name} holds {int((~torch.isfinite(x)).sum())} numbers that are NaN "
@@ -150,8 +150,8 @@ def perplexity(counts: Tensor) -> Tensor:
     """
     if counts.ndim < 1 or 0 in counts.shape[-1:] or not (counts >= 0).all():
         raise ValueError(f"counts has shape {tuple(counts.shape)} and goes down to "
-                         f"{counts.min().item() if counts.numel() else None}; expected (..., code), "
-                         "numbers from 0 on")
+                         f"{counts.min().item() if counts.numel() else None}; expected (..., "
+                         "code), numbers from 0 on")
     shares = counts.double() / counts.double().sum(-1, keepdim=True)
     return torch.special.entr(shares).sum(-1).exp().float()         # entr(p) = -p ln p, 0 at 0
 
@@ -204,8 +204,8 @@ def restart_codes(codebook: Tensor, counts: Tensor, z: Tensor, below: float,
     codebook: (code, dim). counts: (code,), how often each was used lately. z: (vector, dim).
     below: codes with a smaller count move. Returns the new codebook, and which moved, bool (code,).
     Where more move than there are vectors, these come again with a little noise, of
-    0.01 / sqrt(dim), so that no two codes are alike; without any vector nothing moves. Source: Dhariwal et al. 2020,
-    section 3.1 and their code; section 10.9.
+    0.01 / sqrt(dim), so that no two codes are alike; without any vector nothing moves. Source:
+    Dhariwal et al. 2020, section 3.1 and their code; section 10.9.
     """
     _check_vectors(z, codebook)
     dead = counts < below
@@ -282,8 +282,8 @@ def ema_update(sums: Tensor, counts: Tensor, z: Tensor, codes: Tensor,
                decay: float) -> tuple[Tensor, Tensor]:
     """The moving averages of eq. 10.12 after a batch: new sums (code, dim) and counts (code,).
 
-    sums, counts: those before. z: (vector, dim), codes: (vector,), their codes. decay: gamma, from 0
-    (only this batch counts) to 1 (nothing changes), else ValueError. Nothing is changed in place.
+    sums, counts: those before. z: (vector, dim), codes: (vector,), their codes. decay: gamma,
+    from 0 (only this batch counts) to 1 (nothing changes), else ValueError. All stay as they are.
     Source: van den Oord et al. 2017, appendix A.1; section 10.8.
     """
     if not 0 <= decay <= 1:
@@ -360,6 +360,21 @@ def _blocks(channels: int, count: int) -> list[nn.Module]:
     return [DilatedResidual(channels, 3 ** depth) for depth in range(count)]
 
 # %% ../chapters/10_vq_vae.ipynb #63e624eb
+def _both_ways(dim: int, channels: int, strides: Sequence[int], blocks: int) -> tuple:
+    """Encoder (batch, 1, time) to (batch, dim, step), and the decoder that goes back."""
+    if not strides or any(stride < 2 or stride % 2 for stride in strides):
+        raise ValueError(f"strides is {tuple(strides)}; expected even numbers from 2 on")
+    down, up = [], []
+    for depth, stride in enumerate(strides):
+        kernel = {"kernel_size": 2 * stride, "stride": stride, "padding": stride // 2}
+        outer = channels if depth else 1
+        inner = _blocks(channels, blocks if depth else 0)
+        down += [nn.Conv1d(outer, channels, **kernel), *inner]
+        up = [*_blocks(channels, blocks), nn.ConvTranspose1d(channels, outer, **kernel), *up]
+    return (nn.Sequential(*down, nn.Conv1d(channels, dim, 3, padding=1)),
+            nn.Sequential(nn.Conv1d(dim, channels, 3, padding=1), *up))
+
+# %% ../chapters/10_vq_vae.ipynb #6426de4a
 QUANTIZERS = {"ema": EMAVectorQuantizer, "gradient": VectorQuantizer}
 
 
@@ -369,7 +384,7 @@ class SmallVQVAE(nn.Module):
     size: codes; 0: an autoencoder without a quantiser, whose vectors z pass as they are. dim:
     numbers of a code. channels: of all layers. strides: even numbers from 2 on; their product is
     `hop_length`, the samples of a code. blocks: dilated residual blocks after each stride but the
-    first. quantizer: "ema" or "gradient". options: of its class, such as restart_below.
+    first, and before each transposed convolution of the way back. quantizer: "ema" or "gradient". options: of its class, such as restart_below.
     Audio of any length from one sample on; a last code may stand for less than hop_length.
     ValueError for other shapes, integers, NaN. Silence is audio.
     Source: van den Oord et al. 2017, with blocks as Dhariwal et al. 2020; section 10.10.
@@ -379,20 +394,10 @@ class SmallVQVAE(nn.Module):
                  strides: Sequence[int] = (4, 4, 2), blocks: int = 2, quantizer: str = "ema",
                  **options):
         super().__init__()
-        if not strides or any(stride < 2 or stride % 2 for stride in strides):
-            raise ValueError(f"strides is {tuple(strides)}; expected even numbers from 2 on")
         if quantizer not in QUANTIZERS:
             raise ValueError(f"quantizer is {quantizer!r}; expected one of {', '.join(QUANTIZERS)}")
         self.size, self.hop_length = size, math.prod(strides)
-        down, up = [], []
-        for depth, stride in enumerate(strides):
-            kernel = {"kernel_size": 2 * stride, "stride": stride, "padding": stride // 2}
-            outer = channels if depth else 1
-            inner = _blocks(channels, blocks if depth else 0)
-            down += [nn.Conv1d(outer, channels, **kernel), *inner]
-            up = [*_blocks(channels, blocks), nn.ConvTranspose1d(channels, outer, **kernel), *up]
-        self.encoder = nn.Sequential(*down, nn.Conv1d(channels, dim, 3, padding=1))
-        self.decoder = nn.Sequential(nn.Conv1d(dim, channels, 3, padding=1), *up)
+        self.encoder, self.decoder = _both_ways(dim, channels, strides, blocks)
         self.quantizer = QUANTIZERS[quantizer](size, dim, **options) if size else None
 
     def latents(self, x: Tensor) -> Tensor:

@@ -84,7 +84,6 @@ VARIANTS: dict[str, Variant] = {
     "beta 0.1": Variant({}, {"beta": 0.1}),
     "beta 2": Variant({}, {"beta": 2.0}),
     "no straight-through": Variant(through=False),
-    "no reconstruction loss": Variant({}, {"reconstruction": 0.0}),
 }
 
 
@@ -245,5 +244,5 @@ EXPERIMENT = Experiment(name="vqvae", what="a small VQ-VAE with one part changed
                         topic="10_vq_vae", stages=[all_runs], run=one_run, settings=Sizes(), table="runs",
                         prepare=prepare, names=tuple(VARIANTS))
 
-__all__ = ["EXPERIMENT", "RATE", "SIZES", "VARIANTS", "Run", "Sizes", "Songs", "new_model", "scored", "train",
-           "training_chunks", "valid_songs"]
+__all__ = ["EXPERIMENT", "RATE", "SIZES", "VARIANTS", "Run", "Sizes", "Songs", "middle", "new_model", "scored", "songs_of",
+           "stretches", "train", "training_chunks", "valid_songs"]
