@@ -35,6 +35,7 @@ EXPERIMENTS = {
         "chapter 12's trained priors: bits per code, continuations, upsampled rows",
     ),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
+    "vqvae": ("course_lib.experiments.vqvae", "chapter 10's small VQ-VAE, its codebooks, losses and bounds"),
     "small_masks": (
         "course_lib.experiments.small_masks",
         "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
