@@ -47,8 +47,9 @@ def networks() -> dict:
     """A codec and two priors by the names that the course gives them."""
     torch.manual_seed(0)
     top, up = SimplePrior(**TOP).eval(), SimplePrior(**UP).eval()
-    for block in top.prior.transformer._attn_mods:
-        nn.init.normal_(block.attn.c_proj.w, std=0.5)              # else an untrained prior hears no lyrics
+    for p in (*top.parameters(), *up.parameters()):                # else they hear neither lyrics nor what is above
+        if p.ndim > 1:
+            nn.init.normal_(p, std=0.3)
     return {experiment.CODEC: with_facts(TinyCodec(), rate=RATE), experiment.TOP: top, experiment.UPSAMPLER: up}
 
 
