@@ -219,7 +219,7 @@ def test_generated_audio_is_repeatable_and_begins_with_the_prime():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (dict(seconds=0.0), "seconds is 0; expected more than 0 and up to 60"),
+    (dict(seconds=0.0), "seconds is 0; expected more than 0 and up to 59"),
     (dict(seconds=61.0), "seconds is 61"),
     (dict(prime=torch.zeros(1, 1, 100)), "the beginning has 0 samples and the whole 22144"),
     (dict(prime=torch.zeros(1, 1, 30000)), "expected it shorter"),
