@@ -440,10 +440,13 @@ for _case, _front in enumerate(((), (2,), (1,), (2, 3))):
     _right(_sources, _mixture, _weights[..., :1, :1], "a weight a source")
     _right(_sources, _mixture, _weights * (_weights > 0.6), "many weights of 0")
     _right(_sources, _mixture, 0 * _weights, "all weights 0")
-    for _size in (1e-30, 1e-38, 1e30, 1e38):
+    for _size in (1e-30, 1e-36, 1e30, 1e38):
         _right(_sources, _mixture, _size * _weights, f"weights of {_size:g}")
     _right(_sources, _mixture, _weights.double().pow(9).float() * 1e-20, "far apart weights")
     _loud(_sources, 2 * _case + 1, f"width {2 * _case + 1}")
+_many = torch.randn(6, 1, 9, generator=_generator), torch.randn(1, 9, generator=_generator)
+_right(*_many, 3e38 * (0.5 + 0.5 * torch.rand(6, 1, 9, generator=_generator)),
+       "weights whose sum is more than float32 holds")
 for _time in (1, 2, 3, 8):
     for _width in (1, 3, 7, 21):
         _loud(torch.randn(2, _time, generator=_generator), _width, f"{_time} samples, {_width}")
