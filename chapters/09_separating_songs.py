@@ -2035,7 +2035,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 9.21 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/09_separating_songs.ipynb) has more tasks, with checks.
 #
 # **1. Count chunks.** How many chunks of 7.8 s with an overlap of a quarter does a song of four minutes take, and how many times as much audio goes through the network as the song has?
 #
