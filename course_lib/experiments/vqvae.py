@@ -81,7 +81,6 @@ VARIANTS: dict[str, Variant] = {
     "gradient, no restarts": Variant({"quantizer": "gradient", "restart_below": 0.0}),
     "no codebook loss": Variant({"quantizer": "gradient", "restart_below": 0.0}, {"codebook": 0.0}),
     "no commitment loss": Variant({}, {"beta": 0.0}),
-    "beta 0.1": Variant({}, {"beta": 0.1}),
     "beta 2": Variant({}, {"beta": 2.0}),
     "no straight-through": Variant(through=False),
 }
