@@ -243,5 +243,5 @@ EXPERIMENT = Experiment(name="vqvae", what="a small VQ-VAE with one part changed
                         topic="10_vq_vae", stages=[all_runs], run=one_run, settings=Sizes(), table="runs",
                         prepare=prepare, names=tuple(VARIANTS))
 
-__all__ = ["EXPERIMENT", "RATE", "SIZES", "VARIANTS", "Run", "Sizes", "Songs", "middle", "new_model", "scored", "songs_of",
-           "stretches", "train", "training_chunks", "valid_songs"]
+__all__ = ["EXPERIMENT", "RATE", "SIZES", "VARIANTS", "Run", "Sizes", "Songs", "middle", "new_model", "scored",
+           "songs_of", "stretches", "train", "training_chunks", "valid_songs"]
