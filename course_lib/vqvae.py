@@ -384,7 +384,8 @@ class SmallVQVAE(nn.Module):
     size: codes; 0: an autoencoder without a quantiser, whose vectors z pass as they are. dim:
     numbers of a code. channels: of all layers. strides: even numbers from 2 on; their product is
     `hop_length`, the samples of a code. blocks: dilated residual blocks after each stride but the
-    first, and before each transposed convolution of the way back. quantizer: "ema" or "gradient". options: of its class, such as restart_below.
+    first, and before each transposed convolution of the way back. quantizer: "ema" or "gradient".
+    options: of its class, such as restart_below.
     Audio of any length from one sample on; a last code may stand for less than hop_length.
     ValueError for other shapes, integers, NaN. Silence is audio.
     Source: van den Oord et al. 2017, with blocks as Dhariwal et al. 2020; section 10.10.

@@ -81,7 +81,6 @@ VARIANTS: dict[str, Variant] = {
     "gradient, no restarts": Variant({"quantizer": "gradient", "restart_below": 0.0}),
     "no codebook loss": Variant({"quantizer": "gradient", "restart_below": 0.0}, {"codebook": 0.0}),
     "no commitment loss": Variant({}, {"beta": 0.0}),
-    "beta 0.1": Variant({}, {"beta": 0.1}),
     "beta 2": Variant({}, {"beta": 2.0}),
     "no straight-through": Variant(through=False),
 }
@@ -244,5 +243,5 @@ EXPERIMENT = Experiment(name="vqvae", what="a small VQ-VAE with one part changed
                         topic="10_vq_vae", stages=[all_runs], run=one_run, settings=Sizes(), table="runs",
                         prepare=prepare, names=tuple(VARIANTS))
 
-__all__ = ["EXPERIMENT", "RATE", "SIZES", "VARIANTS", "Run", "Sizes", "Songs", "middle", "new_model", "scored", "songs_of",
-           "stretches", "train", "training_chunks", "valid_songs"]
+__all__ = ["EXPERIMENT", "RATE", "SIZES", "VARIANTS", "Run", "Sizes", "Songs", "middle", "new_model", "scored",
+           "songs_of", "stretches", "train", "training_chunks", "valid_songs"]
