@@ -18,7 +18,7 @@
 # **You need** chapter 10 (nearest code, straight-through gradient, commitment), chapter 1 (STFT), chapter 5 (losses). Chapter 12 learns to
 # write in these symbols, chapter 14 steers them.
 #
-# **Time** <!-- minutes 11_music_vq_vae -->2 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 11_music_vq_vae -->2.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 11.0 Set up
@@ -628,7 +628,7 @@ assert rows[0][1] < 2.5 < 5 < rows[1][1] and rows[1][2] < rows[0][2] / 3
 
 # %% [markdown]
 # The threshold is a *number of choices a step*, and must fit the batch: with 512 codes and 128 symbols a batch, a code is chosen a quarter of a time on average, so that a threshold of 1 would restart nearly all of
-# them for ever. Jukebox's batches have more symbols than codes at every level; the small codec of this chapter uses 0.05.
+# them for ever. The small codec of this chapter, with so small batches, uses 0.05.
 
 # %% [markdown]
 # ## 11.6 Three autoencoders, apart
@@ -1149,7 +1149,7 @@ print(f"share of the left: {shares.min():.2f} to {shares.max():.2f}, mean {share
 assert shares.min() < 0.02 and shares.max() > 0.98 and abs(float(shares.mean()) - 0.5) < 0.05
 
 # %% [markdown]
-# One step with a fresh codec, to see the numbers: every term is near 1 a level, because the codec gives nothing yet.
+# One step with a fresh codec, to see the numbers: both errors are of the order of 1 a level, because the codec gives nothing yet.
 
 # %%
 torch.manual_seed(0)
@@ -1207,17 +1207,17 @@ show(figure, "A song of the band and what is read back from its symbols.",
 
 # %%
 codecs = measured_table("11_music_vq_vae/codecs")
+settings = measured_card("11_music_vq_vae/runs")["settings"]
 tested = codecs[codecs.method == f"codes, hop {codec.hop_lengths[0]}"].shape[0]
 scores = lambda method, column: codecs[codecs.method == method][column].to_numpy()
 rows = [[hop, *(mean_interval(scores(f"codes, hop {hop}", column)) for column in
                 ("convergence_db", "log_distance_db", "snr_db"))] for hop in codec.hop_lengths]
 columns = ["spectral convergence, dB", "log-spectral distance, dB", "SNR, dB"]
 show_table(rows, ["hop", *columns], digits=1,
-           caption=f"{tested} test songs of the band, 5 s each, one training.")
+           caption=f"{tested} test songs of the band, {settings['score_seconds']:g} s each.")
 
 # %% [markdown]
-# The order is the paper's: the higher the compression, the more is lost. And the waveform goes first: where a level's SNR is near 0 dB or below, its samples have little to do with the song's, although the spectrum still resembles it. That is the spectral loss's
-# doing: it asks for the magnitudes and lets phases go.
+# The order is the paper's: the higher the compression, the more is lost. And all three measures agree on it.
 #
 # Now a real recording, which is nothing like the band: other voices, rooms and instruments, and noise. The codec never heard such a thing.
 
@@ -1258,7 +1258,8 @@ show_table(rows, ["hop", "the band", "the recording"], digits=0,
            caption="Spectral convergence in dB; one recording, and the band's test songs.")
 
 # %% [markdown]
-# A codec that learns has seen one world. Jukebox's saw 1.2 million songs. One recording can't tell how large the loss is; listen for yourself where it fails.
+# It does about as well as on the band, although it trained on nothing like it. A codec with such short hops learns what sound is like for some milliseconds, and in that songs differ less than in anything longer. One recording proves nothing, though: try your own, and
+# listen where it fails. Jukebox's codec saw 1.2 million songs.
 
 # %% [markdown]
 # ## 11.10 At equal bits: Opus, and residual quantisation
@@ -1275,7 +1276,7 @@ print(f"{opus_rate / 1000:.0f} kbit/s; spectral convergence "
 listen(squeezed, rate, "Opus, at about the bits of hop 8")
 
 # %% [markdown]
-# All of its settings on all test songs, beside our levels. Opus can't go below some 6 kbit/s; the top level has no rival.
+# All of its settings on all test songs, beside our levels. Its lowest setting takes more than our two slower levels, which have no rival here.
 
 # %%
 means = ["bits_per_second", "convergence_db", "log_distance_db"]
@@ -1301,7 +1302,7 @@ show(figure, "Bits and errors of the small codec and of Opus on the band.",
      "Two falling curves in each panel, errors over kilobits a second.")
 
 # %% [markdown]
-# The comparison at matching bits, song by song: hop 8 needs 25 kbit/s, and the setting of Opus nearest to it is chosen by its rate alone.
+# The comparison at matching bits, song by song: hop 8 needs 25 kbit/s, and the setting of Opus nearest to it, chosen by its rate alone, takes a little more.
 
 # %%
 opus = by_method[[name.startswith("Opus") for name in by_method.index]]
@@ -1474,7 +1475,6 @@ class HierarchicalVQVAE(nn.Module):
 # `course experiment jukebox` trains small codecs that differ in one thing each, with equal steps. What all share:
 
 # %%
-settings = measured_card("11_music_vq_vae/runs")["settings"]
 print({name: settings[name] for name in ("width", "depth", "l_bins", "steps", "samples")})
 runs = measured_table("11_music_vq_vae/runs")
 by_song = measured_table("11_music_vq_vae/songs")
@@ -1632,7 +1632,7 @@ claims = [
 show_claims(claims)
 
 # %% [markdown]
-# The codec was trained on songs of this very band and Opus was made for everything: on other music it would do worse, and Opus would not. And neither measure hears as we do. Compare by ear. *Needs real data* also stands where a run has not been made yet: `course experiment jukebox` makes those that lack.
+# The codec was trained on songs of this very band, and Opus was made for everything. And neither measure hears as we do. Compare by ear. *Needs real data* also stands where a run has not been made yet: `course experiment jukebox` makes those that lack.
 #
 # ## 11.15 Exercises
 #
