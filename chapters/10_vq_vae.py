@@ -1668,7 +1668,7 @@ assert float(tones) > 0.95
 
 # %%
 paper = {row["claim"]: float(row["value"]) for row in published("vq_vae")}
-OORD, RAZAVI, DHARIWAL, HERE = ("van den Oord et al. 2017", "Razavi et al. 2019",
+OORD, DHARIWAL, HERE = ("van den Oord et al. 2017",
                                 "Dhariwal et al. 2020", "this chapter")
 by_beta = float(change("beta 2", "EMA, restarts").mean())
 chance = apart("EMA, restarts", "beta 2")
@@ -1695,7 +1695,7 @@ claims = [
 
 # %%
 claims += [
-    Claim("Moving averages do better than the codebook loss", RAZAVI, "10.12", "order only",
+    Claim("Moving averages do better than the codebook loss", HERE, "10.12", None,
           difference_in_words(change("EMA, restarts", "gradient, restarts")),
           verdict("EMA, restarts", "gradient, restarts")),
     Claim("Restarts keep the codebook in use, and that is heard in the error", DHARIWAL, "10.12",
@@ -1756,6 +1756,7 @@ show_claims(claims)
 # Distances do not change when the same vector is taken from both: subtract the codes' mean first.
 #
 # ```python
+# z_some, e_some = torch.randn(300, 5), torch.randn(40, 5)
 # right = nearest_codes(z_some, e_some)
 # far_z, far_e = z_some + 3000, e_some + 3000
 # wrong = (nearest_codes(far_z, far_e) != right).float().mean()
@@ -1772,9 +1773,9 @@ show_claims(claims)
 # The decoder gets $z$, not quantised, so that nothing is learned about codes: forward, the bottleneck is gone.
 #
 # ```python
-# e_leaf = e_5d.detach().requires_grad_()
-# other = straight_through(e_leaf, z_5d.detach())
-# assert torch.allclose(other, z_5d) and torch.autograd.grad(other.sum(), e_leaf)[0].eq(1).all()
+# z, e = torch.randn(4, 5), torch.randn(4, 5, requires_grad=True)
+# other = straight_through(e, z)
+# assert torch.allclose(other, z) and torch.autograd.grad(other.sum(), e)[0].eq(1).all()
 # ```
 # </details>
 #
@@ -1801,6 +1802,11 @@ show_claims(claims)
 # $H = \log_2$ of the perplexity; always at most $\log_2 K$, and the less, the more unequal the shares.
 #
 # ```python
+# from course_lib.data.recordings import recording
+# from course_lib.training import load_trained
+# x, _ = recording("fishin", 22_050, mono=True, start=12.0, seconds=6.0)
+# with torch.no_grad():
+#     letters = load_trained("vqvae_band_256").encode(x[None])
 # H = float(perplexity(code_counts(letters, 256)).log2())
 # assert 2 < H < 8
 # ```
