@@ -19,7 +19,7 @@
 #
 # **You need** chapter 6 (U-Net, GLU, transposed convolution, rescaling) and chapters 1 and 4 (STFT, BLSTM, Wiener filter).
 #
-# **Time** <!-- minutes 07_hybrid_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 07_hybrid_demucs -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 7.0 Set up

@@ -1668,8 +1668,7 @@ assert float(tones) > 0.95
 
 # %%
 paper = {row["claim"]: float(row["value"]) for row in published("vq_vae")}
-OORD, DHARIWAL, HERE = ("van den Oord et al. 2017",
-                                "Dhariwal et al. 2020", "this chapter")
+OORD, DHARIWAL, HERE = ("van den Oord et al. 2017", "Dhariwal et al. 2020", "this chapter")
 by_beta = float(change("beta 2", "EMA, restarts").mean())
 chance = apart("EMA, restarts", "beta 2")
 def verdict(first, second):

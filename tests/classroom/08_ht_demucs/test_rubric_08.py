@@ -35,11 +35,11 @@ class TestRubric(RubricChecks):
     def test_the_reading(self):
         """What the rubric says of the parts, and in how many songs."""
         loss = {row: self.mean_loss(self.means(), row) for row in self.means()}
-        assert 0.2 < loss["without cross self feed-forward"] < 0.5
-        assert sum(value > 0 for value in self.losses("without cross self feed-forward")) >= 6
-        assert 0.05 < loss["without self"] < 0.2 and 0.05 < loss["without positions"] < 0.2
-        assert abs(loss["without cross"]) < 0.03
-        assert sum(value < 0 for value in self.losses("without cross")) > len(self.songs) / 2
+        assert 0.5 < loss["without cross self feed-forward"] < 0.75
+        assert all(value > 0 for value in self.losses("without cross self feed-forward"))
+        assert 0.25 < loss["without self"] < 0.42 and 0.2 < loss["without feed-forward"] < 0.32
+        assert 0.05 < loss["without positions"] < 0.15 and 0.01 < loss["without cross"] < 0.03
+        assert sum(value > 0 for value in self.losses("without cross")) == 5
 
     def test_the_control_changes_nothing(self):
         for table in self.by_song().values():
@@ -47,8 +47,8 @@ class TestRubric(RubricChecks):
                 assert abs(whole - control) < 0.005
 
     def test_layer_scales_are_still_small(self):
-        """The rubric's explanation: a few hundredths at most, about one in the layers of cross attention."""
+        """The rubric's explanation: a few hundredths at most, two in the layers of cross attention."""
         transformer = self.experiment()["network"]().crosstransformer
         scales = {name: float(p.detach().abs().mean()) for name, p in transformer.named_parameters() if "gamma" in name}
-        assert len(scales) == 12 and max(scales.values()) < 0.05
-        assert max(value for name, value in scales.items() if ".1.gamma" in name) < 0.015
+        assert len(scales) == 12 and max(scales.values()) < 0.07
+        assert max(value for name, value in scales.items() if ".1.gamma" in name) < 0.021
