@@ -16,7 +16,7 @@
 #
 # **You need** chapter 3 (SNR), chapter 4 (training loop, moving averages), chapter 6 (strided and transposed convolutions). Chapter 11 builds Jukebox's codes on this one, chapter 12 lets a network write with them.
 #
-# **Time** <!-- minutes 10_vq_vae -->3.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 10_vq_vae -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 10.0 Set up

@@ -18,7 +18,7 @@
 # **You need** chapter 10 (nearest code, straight-through gradient, commitment), chapter 1 (STFT), chapter 5 (losses). Chapter 12 learns to
 # write in these symbols, chapter 14 steers them.
 #
-# **Time** <!-- minutes 11_music_vq_vae -->2.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 11_music_vq_vae -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 11.0 Set up
