@@ -982,7 +982,215 @@ show_table([[song, *(", ".join(word.partition("---")[2] for word, _ in best[f"ja
            caption="The six likeliest of Jamendo's tags, likeliest first; 29 s of each recording.")
 
 # %% [markdown]
+# How many of these words are true is yours to hear; here are some that nobody would dispute. The two orchestral pieces should be called classical or orchestral, and the song with a singer should get a word for a voice among MTAT's six:
+
+# %%
+voices = set(said) - {"no vocals", "no vocal", "no voice"}
+words = lambda name, song: [word.partition("---")[2] or word for word, _ in best[name, song]]
+right = {name: sum(bool({"classical", "orchestral", "classic"} & set(words(name, song)))
+                   for song in ("nutcracker", "brahms")) for name in official}
+sung = {name: bool(voices & set(words(name, "fishin"))) for name in official if "mtat" in name}
+show_table([[name, f"{right[name]} of 2", {True: "yes", False: "no"}.get(sung.get(name), "no such words")]
+            for name in official], ["tagger", "orchestras called classical or orchestral", "a voice in the song"],
+           caption="Among the six likeliest tags.")
+assert sum(right.values()) >= 10 and any(sung.values())
+
+# %% [markdown]
+# The picture shows more than a list: bars of MTAT's tags that one of the taggers finds likely. They agree on the kind of music, and differ in how sure they are.
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(9.6, 3.4), sharex=True)
+for n, (song, axis) in enumerate(zip(names, axes)):
+    p = torch.stack([given[f"mtat_{kind}"][n] for kind in ("fcn", "musicnn", "crnn")])
+    top = p.mean(0).argsort(descending=True)[:7].tolist()[::-1]
+    for k, (kind, colour) in enumerate(zip(("FCN", "Musicnn", "CRNN"), ("C0", "C1", "C2"))):
+        axis.barh(np.arange(7) + 0.25 * (1 - k), p[k, top], 0.25, color=colour, label=kind)
+    axis.set(title=song, yticks=range(7), yticklabels=[MTAT_TAGS[i] for i in top], xlim=(0, 1))
+axes[0].legend(fontsize=7)
+figure.tight_layout()
+show(figure, "Probabilities of the seven likeliest MTAT tags of each recording, by three taggers.",
+     "Four groups of horizontal bars, one a recording; three bars, one a tagger, for each of seven words.")
+
+# %% [markdown]
+# Do the words fit what you heard? Vibe Ace is jazz with piano, vibraphone, bass and drums; the Sugar Plum Fairy has a celesta, which is no tag of either list. A tagger can only answer in the words it was taught, and an instrument without a word goes to its neighbours.
+#
+# ## 13.8 The last chunk
+#
+# FCN and CRNN want 29 s. Give them ten, and `tag` adds 19 s of zeros, as the code does that TagBox uses. Is that harmless? From each recording we take three excerpts of ten seconds, fill them up in both ways, and compare with what the same network says to the 29 s that they are from.
+
+# %%
+starts = (0, 9, 19)
+pieces = torch.cat([batch[:, start * rate:(start + 10) * rate] for start in starts])   # (12, time)
+with torch.no_grad():
+    filled = {(kind, fill): tag(official[f"mtat_{kind}"], pieces, fill=fill)
+              for kind in ("fcn", "crnn", "musicnn") for fill in ("zeros", "repeat")}
+    silent = {kind: tag(official[f"mtat_{kind}"], torch.zeros(1, round(P.seconds * rate)))[0]
+              for kind in ("fcn", "crnn", "musicnn")}
+whole = {kind: given[f"mtat_{kind}"].repeat(3, 1) for kind in ("fcn", "crnn", "musicnn")}
+away = {key: (p - whole[key[0]]).abs().mean(1) for key, p in filled.items()}           # (excerpt,)
+
+# %% [markdown]
+# Beside the distance we look at how *different* the recordings still are from each other: the mean distance of the tags of two of them.
+
+# %%
+def spread(p):
+    """Mean distance of the tags of two recordings, p (recording, tag)."""
+    pairs = [(p[i] - p[j]).abs().mean() for i in range(len(p)) for j in range(i)]
+    return float(torch.stack(pairs).mean())
+
+rows = [[kind, float(away[kind, "zeros"].mean()), float(away[kind, "repeat"].mean()),
+         spread(whole[kind][:4]), spread(filled[kind, "zeros"][:4]), spread(filled[kind, "repeat"][:4])]
+        for kind in ("fcn", "crnn", "musicnn")]
+show_table(rows, ["tagger", "to 29 s: zeros", "to 29 s: repeated", "apart: 29 s", "apart: 10 s, zeros",
+                  "apart: 10 s, repeated"], digits=3,
+           caption="Mean absolute difference of 50 probabilities; 12 excerpts of four recordings.")
+
+# %% [markdown]
+# What does that mean for each network?
+
+# %%
+padded = lambda kind, n=0: ranked(filled[kind, "zeros"][n], MTAT_TAGS, 4)
+for kind in ("fcn", "crnn"):
+    print(kind, "silence:", [word for word, _ in ranked(silent[kind], MTAT_TAGS, 4)])
+    for n, song in enumerate(names):
+        print("   ", song, [word for word, _ in padded(kind, n)])
+
+# %% [markdown]
+# ## 13.9 What does it listen to?
+#
+# We can ask a network. Its answer for a tag is a probability $p$, a function of the levels $L[b, m]$. The gradient of the log-odds,
+#
+# $$ G[b, m] = \frac{\partial}{\partial L[b, m]} \log \frac{p}{1 - p}, \tag{13.6} $$
+#
+# says how much one decibel more at one point would speak for the word (Simonyan et al. 2014). The log-odds, because $p$ itself hardly moves where the network is sure.
+
+# %%
+#| export
+def listening_map(model: Tagger, x: Tensor, tag: int) -> tuple[Tensor, Tensor]:
+    """What speaks for a tag: levels in dB and the gradient of its log-odds to them (eq. 13.6).
+
+    x: (batch, time). tag: its index. Both are (batch, band, frame), of a HarmonicCNN (batch,
+    harmonic, height, frame). The gradient is positive where more sound would make the tag likelier.
+    ValueError for an index that is none. Source: Simonyan et al. 2014; section 13.9.
+    """
+    with torch.no_grad():
+        levels = model.levels(x)
+    levels.requires_grad_()
+    with torch.backends.cudnn.flags(enabled=False):                    # its GRU takes none in eval
+        probabilities = model.tagged(levels)
+        if not 0 <= tag < probabilities.shape[1]:
+            raise ValueError(f"tag is {tag}; the model has tags 0 to {probabilities.shape[1] - 1}")
+        odds = probabilities[:, tag].logit(eps=1e-6).sum()
+        gradient, = torch.autograd.grad(odds, levels)
+    return levels.detach(), gradient
+
+# %% [markdown]
+# Three seconds of the song with a singer, and Musicnn, whose chunks are that short. The tag: of MTAT's words for women's voices the likeliest.
+
+# %%
+listener = official["mtat_musicnn"]
+clip = songs["fishin"][:, 6 * rate:9 * rate]
+with torch.no_grad():
+    p = listener(clip)[0]
+women = [n for n, word in enumerate(MTAT_TAGS) if word in ("female", "woman", "female vocal", "female voice")]
+chosen = max(women, key=lambda n: float(p[n]))
+levels, gradient = (one[0] for one in listening_map(listener, clip, chosen))
+listen(clip, rate, "three seconds of Let's Go Fishin'")
+print(f"the word: {MTAT_TAGS[chosen]}")
+
+# %% [markdown]
+# A gradient says where *more* would help. For what is *there*, we weigh it with how far each level stands above the floor of the picture, 80 dB under its maximum, and keep what is positive: "this, as loud as it is, speaks for the word". A little smoothing makes it readable.
+
+# %%
+above_floor = (levels - (levels.max() - 80)).clamp_min(0)
+speaks = F.avg_pool2d((gradient * above_floor).clamp_min(0)[None], 3, 1, 1)[0]      # (band, frame)
+figure, axes = plt.subplots(1, 2, figsize=(9.0, 2.8), sharey=True)
+plot_levels(levels, axes[0], 3.0, "what it sees")
+axes[1].imshow(speaks, origin="lower", aspect="auto", extent=(0, 3, 0, 96), cmap="magma",
+               vmax=float(speaks.flatten().quantile(0.995)))
+axes[1].set(title=f'what speaks for "{MTAT_TAGS[chosen]}"', xlabel="time, s")
+show(figure, "Left: levels. Right: gradient times level above the floor, where positive.",
+     "Two pictures of bands over time; the right one is dark but for patches along some lines of the left one.")
+
+# %% [markdown]
+# Is such a map more than a pretty picture? *Delete and see*: take a tenth of all points away (down to the floor), those that speak most for the word, or as many of the loudest, or as many at random. If the map is right, the first hurts the word most.
+
+# %%
+@torch.no_grad()
+def odds_without(points):
+    """Log-odds of the chosen tag when these points, bool (band, frame), are at the floor."""
+    cut = torch.where(points, levels.max() - 80, levels)
+    return float(listener.tagged(cut[None])[0, chosen].logit())
+
+tenth = lambda values: values >= values.flatten().topk(values.numel() // 10).values[-1]
+random_points = torch.rand(speaks.shape, generator=P.generator)
+nothing = odds_without(torch.zeros_like(speaks, dtype=torch.bool))
+lost = {"those that speak for it": nothing - odds_without(tenth(speaks)),
+        "the loudest": nothing - odds_without(tenth(levels)),
+        "at random": nothing - odds_without(tenth(random_points))}
+show_table([[what, value] for what, value in lost.items()], ["a tenth of the points gone", "loss of log-odds"],
+           digits=1, caption=f'"{MTAT_TAGS[chosen]}", Musicnn, one clip of three seconds.')
+assert lost["those that speak for it"] > max(0.0, lost["at random"])
+
+# %% [markdown]
+# And the sound of it: the map, carried from bands to bins by the mel filters, as a mask on the STFT (sections 1.10 and 9.1). This is a first, crude separation by a tagger, without any training for it.
+
+# %%
+def as_sound(x, weights, net):
+    """Audio (1, time) through a mask that stands in mel bands, (band, frame), 0 to 1."""
+    bank = net.spec.mel_scale.fb                                     # (bin, band)
+    mask = bank @ weights / bank.sum(1, keepdim=True).clamp_min(1e-3)    # (bin, frame)
+    return istft(stft(x, 512, 256) * mask, 512, 256, x.shape[-1])
+
+weights = (speaks / speaks.flatten().quantile(0.95)).clamp(0, 1)
+kept = as_sound(clip, weights, listener)
+listen(kept, rate, "what speaks for the word", normalize=True)
+listen(clip - kept, rate, "the rest", normalize=True)
+assert 0 < kept.square().mean() < clip.square().mean()
+
+# %% [markdown]
+# It is a sketch of a voice at best, torn by gaps: the network needs to hear only *enough* of it to be sure, and it doesn't care about the rest. Chapter 14 starts from here, and asks for a whole sound instead of points.
+#
 # ## 13.10 How good is a tagger?
+#
+# A threshold would turn probabilities into yes and no, but which? Two measures look at all thresholds at once, that is, only at the *order* in which a tag ranks the clips.
+#
+# **ROC-AUC**: take a clip that has the tag and one that hasn't, at random. How often does the first get the higher score?
+#
+# $$ \text{ROC-AUC} = \frac{1}{P N} \sum_{i \text{ has it}} \sum_{j \text{ has not}} \bigl([s_i > s_j] + \tfrac12 [s_i = s_j]\bigr). \tag{13.7} $$
+#
+# A coin gives 1/2. In this form it is four lines:
+
+# %%
+def roc_auc_by_pairs(labels, scores):
+    right = [float(a > b) + 0.5 * float(a == b) for a, on in zip(scores, labels) if on
+             for b, other in zip(scores, labels) if not other]
+    return sum(right) / len(right)
+
+print(roc_auc_by_pairs([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]))
+assert roc_auc_by_pairs([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]) == 0.75
+
+# %% [markdown]
+# **PR-AUC**, or average precision, walks down the list from the best score and asks at each threshold: of those above it, how many are right (*precision*), and how many of all that have the tag are among them (*recall*)?
+#
+# $$ \text{AP} = \sum_n (R_n - R_{n-1})\, P_n. \tag{13.8} $$
+#
+# A coin gives the share of clips that have the tag. For rare tags the two tell different stories:
+
+# %%
+def average_precision_by_steps(labels, scores):
+    order = sorted(zip(scores, labels), reverse=True)
+    hits, total = 0, 0.0
+    for n, (_, on) in enumerate(order, 1):
+        hits += on
+        total += on * hits / n                                       # recall grows by 1 / P here
+    return total / sum(labels)
+
+print(round(average_precision_by_steps([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]), 3))
+assert abs(average_precision_by_steps([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]) - 5 / 6) < 1e-12
+
+# %% [markdown]
+# For the library without loops over pairs: the sum over pairs is the sum of the *ranks* of those that have the tag, less what it would be if they were last. Equal scores share their mean rank, and count as one threshold.
 
 # %%
 #| export
@@ -1008,13 +1216,17 @@ def _roc_auc(on: Tensor, scores: Tensor) -> float:
 def _average_precision(on: Tensor, scores: Tensor) -> float:
     """Of one tag, (item,): precision, averaged over the steps of recall (eq. 13.8)."""
     values, place = scores.unique(return_inverse=True)
-    hits = torch.zeros(len(values), dtype=torch.float64).index_add_(0, place, on.double()).flip(0)
-    all_of = torch.zeros(len(values), dtype=torch.float64).index_add_(
-        0, place, torch.ones(len(place), dtype=torch.float64)).flip(0)
-    precision = hits.cumsum(0) / all_of.cumsum(0)                      # best score first
+    count_of = lambda amount: torch.zeros(len(values), dtype=torch.float64).index_add_(
+        0, place, amount.double()).flip(0)                             # best score first
+    hits, all_of = count_of(on), count_of(torch.ones_like(on))
+    precision = hits.cumsum(0) / all_of.cumsum(0)
     return float((precision * hits).sum() / hits.sum()) if bool(on.any()) else math.nan
 
+# %% [markdown]
+# For all tags at once:
 
+# %%
+#| export
 def roc_auc(labels: Tensor, scores: Tensor) -> Tensor:
     """The area under the ROC curve of each tag, 0 to 1, chance 1/2 (eq. 13.7).
 
@@ -1028,34 +1240,96 @@ def roc_auc(labels: Tensor, scores: Tensor) -> Tensor:
 
 
 def average_precision(labels: Tensor, scores: Tensor) -> Tensor:
-    """The area under the precision-recall curve of each tag, 0 to 1; chance: share of items that
-    have it (eq. 13.8). Shapes and errors as `roc_auc`; NaN where no item has the tag. Source:
-    Davis and Goadrich 2006; section 13.10."""
+    """The area under the precision-recall curve of each tag, 0 to 1 (eq. 13.8).
+
+    Chance is the share of items that have the tag. Shapes and errors as `roc_auc`; NaN where no
+    item has the tag. Source: Davis and Goadrich 2006; section 13.10.
+    """
     on, given = _columns(labels, scores)
     areas = torch.tensor([_average_precision(*pair) for pair in zip(on.T, given.T)],
                          dtype=torch.float64)
     return areas[0] if labels.ndim == 1 else areas
 
+# %% [markdown]
+# Against the loops, and against scikit-learn where it is installed (it comes with the course's tests, not with Colab's minimum):
 
-def listening_map(model: Tagger, x: Tensor, tag: int) -> tuple[Tensor, Tensor]:
-    """What speaks for a tag: levels in dB and the gradient of the tag's log-odds to them.
+# %%
+labels = (torch.rand(60, 3, generator=P.generator) < 0.4).int()
+scores = (torch.rand(60, 3, generator=P.generator) + 0.4 * labels).mul(10).round() / 10    # with ties
+for n in range(3):
+    pair = labels[:, n].tolist(), scores[:, n].tolist()
+    assert abs(float(roc_auc(labels, scores)[n]) - roc_auc_by_pairs(*pair)) < 1e-9
+if importlib.util.find_spec("sklearn"):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+    assert np.allclose(roc_auc(labels, scores), roc_auc_score(labels, scores, average=None))
+    assert np.allclose(average_precision(labels, scores),
+                       average_precision_score(labels, scores, average=None))
 
-    x: (batch, time). tag: its index. Both are (batch, band, frame), of a HarmonicCNN (batch,
-    harmonic, height, frame). The gradient is positive where more sound would make the tag likelier.
-    ValueError for an index that is none. Source: Simonyan et al. 2014; section 13.9.
-    """
-    with torch.no_grad():
-        levels = model.levels(x)
-    levels.requires_grad_()
-    with torch.backends.cudnn.flags(enabled=False):                    # its GRU takes none in eval
-        probabilities = model.tagged(levels)
-        if not 0 <= tag < probabilities.shape[1]:
-            raise ValueError(f"tag is {tag}; the model has tags 0 to {probabilities.shape[1] - 1}")
-        odds = probabilities[:, tag].logit(eps=1e-6).sum()
-        gradient, = torch.autograd.grad(odds, levels)
-    return levels.detach(), gradient
+# %% [markdown]
+# A rare tag: scores of those that have it lie 2.3 standard deviations higher, for a tag that half of the clips have and for one that a hundredth has.
 
+# %%
+rows = []
+for share in (0.5, 0.01):
+    on = (torch.arange(20_000) < share * 20_000).int()
+    s = torch.randn(20_000, generator=P.generator, dtype=torch.float64) + 2.3 * on
+    rows.append([f"{share:.0%}", float(roc_auc(on, s)), float(average_precision(on, s))])
+show_table(rows, ["clips that have it", "ROC-AUC", "PR-AUC"], digits={"ROC-AUC": 2, "PR-AUC": 1},
+           caption="20,000 made clips; the same two distributions of scores.")
+assert abs(rows[0][1] - rows[1][1]) < 0.05 and rows[1][2] < rows[0][2] - 0.3
 
+# %% [markdown]
+# ROC-AUC doesn't see how rare a tag is, and looks splendid; PR-AUC asks whether the *first* clips of the list are right. The published numbers of Won et al. (2020), means over 50 tags:
+
+# %%
+paper = published("tagger_scores")
+show_table([[row["model"], *(float(row[column]) for column in (
+    "mtat_roc_auc", "mtat_pr_auc", "jamendo_roc_auc", "jamendo_pr_auc"))] for row in paper],
+    ["network", "MTAT ROC", "MTAT PR", "Jamendo ROC", "Jamendo PR"], digits=3,
+    caption="ROC-AUC and PR-AUC on the test parts of two data sets, as published.")
+mtat = {row["model"]: float(row["mtat_roc_auc"]) for row in paper}
+assert mtat["CRNN"] < mtat["FCN"] < mtat["Musicnn"] < mtat["Harmonic CNN"]
+
+# %% [markdown]
+# Filters that know music help on MTAT, where songs are few; on both sets what wins are networks that hear *short* chunks, harmonic or not. And CRNN, whose answer hangs on its last step, is last on both.
+
+# %% [markdown]
+# ## 13.11 Taggers of the band
+#
+# Now train one. The band's generator has the notes, so it knows which instruments sound when; what takes a thousand listeners for real music comes for nothing. Nine tags: drums, bass, vocals, guitar, piano, strings, brass, winds, synth. An instrument without a tag (an organ, a harp) may sound, too.
+#
+# A chunk is five seconds of the band, of which some sources are left out by chance, so that there are chunks *without* drums, and chunks in which a piano is alone; in half of them the sources come from different songs. The labels of one song and one chunk of it:
+
+# %%
+from course_lib.data.band import compose
+from course_lib.experiments import taggers as experiment
+
+song = compose(200, experiment.SONG_SECONDS)
+playing = experiment.activity(song)                                  # (source, tag, frame)
+figure, axis = plt.subplots(figsize=(6.4, 2.6))
+axis.imshow(playing.any(0), aspect="auto", extent=(0, 20, 8.5, -0.5), cmap="Blues", interpolation="nearest")
+axis.set(yticks=range(9), yticklabels=experiment.TAGS, xlabel="time, s")
+show(figure, f"What plays when in a test song of the band ({song.style}).",
+     "Nine rows, one a tag, filled with blue where an instrument of that tag plays.")
+
+# %% [markdown]
+# A tag is on where one of its parts plays for at least 0.3 s of the chunk and its source is left in:
+
+# %%
+chunk_playing = playing[:, :, :50]
+full = experiment.sounding(chunk_playing, torch.ones(6, dtype=torch.bool))
+without_drums = experiment.sounding(chunk_playing, torch.arange(6) > 0)
+named = lambda labels: [word for word, on in zip(experiment.TAGS, labels) if on]
+print(named(full), "->", named(without_drums))
+assert set(named(full)) - set(named(without_drums)) <= {"drums"}
+
+# %% [markdown]
+# The loss is the binary cross entropy, fifty times, or nine times, yes or no:
+#
+# $$ \ell = -\frac{1}{n} \sum_{i=1}^{n} \bigl[ y_i \log p_i + (1 - y_i) \log (1 - p_i) \bigr]. \tag{13.9} $$
+
+# %%
+#| export
 class TaggingStep:
     """A training step: binary cross entropy of (audio (batch, time), labels (batch, tag)), the mean
     over tags (eq. 13.9). Section 13.11."""
@@ -1063,3 +1337,13 @@ class TaggingStep:
     def __call__(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         x, labels = batch
         return F.binary_cross_entropy(model(x), labels)
+
+# %% [markdown]
+# A wrong answer costs more the surer it was:
+
+# %%
+p = torch.tensor([[0.9, 0.1, 0.5]])
+y = torch.tensor([[1.0, 1.0, 1.0]])
+costs = [-math.log(float(one)) for one in p[0]]
+print([round(one, 2) for one in costs])
+assert abs(float(F.binary_cross_entropy(p, y)) - sum(costs) / 3) < 1e-6

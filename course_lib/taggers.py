@@ -4,7 +4,7 @@
 __all__ = ['MTAT_TAGS', 'JAMENDO_TAGS', 'OFFICIAL_TAGS', 'TAGGERS', 'FILLS', 'power_to_db', 'PowerSpectrogram', 'MelScale',
            'MelFrontEnd', 'ConvLayer', 'Tagger', 'FCN', 'VerticalFilters', 'ConvLayer1d', 'HorizontalFilters',
            'Musicnn', 'CRNN', 'harmonic_centres', 'harmonic_filters', 'HarmonicSTFT', 'ResidualLayer', 'HarmonicCNN',
-           'load_tagger', 'in_chunks', 'tag', 'ranked', 'roc_auc', 'average_precision', 'listening_map', 'TaggingStep']
+           'load_tagger', 'in_chunks', 'tag', 'ranked', 'listening_map', 'roc_auc', 'average_precision', 'TaggingStep']
 
 # %% ../chapters/13_music_tagging.ipynb #3b5c3750
 import math
@@ -467,7 +467,26 @@ def ranked(probabilities: Tensor, tags: Sequence[str], count: int = 10) -> list[
     best = probabilities.argsort(descending=True)[:count].tolist()
     return [(tags[n], float(probabilities[n])) for n in best]
 
-# %% ../chapters/13_music_tagging.ipynb #f4b6aeb3
+# %% ../chapters/13_music_tagging.ipynb #01ea3397
+def listening_map(model: Tagger, x: Tensor, tag: int) -> tuple[Tensor, Tensor]:
+    """What speaks for a tag: levels in dB and the gradient of its log-odds to them (eq. 13.6).
+
+    x: (batch, time). tag: its index. Both are (batch, band, frame), of a HarmonicCNN (batch,
+    harmonic, height, frame). The gradient is positive where more sound would make the tag likelier.
+    ValueError for an index that is none. Source: Simonyan et al. 2014; section 13.9.
+    """
+    with torch.no_grad():
+        levels = model.levels(x)
+    levels.requires_grad_()
+    with torch.backends.cudnn.flags(enabled=False):                    # its GRU takes none in eval
+        probabilities = model.tagged(levels)
+        if not 0 <= tag < probabilities.shape[1]:
+            raise ValueError(f"tag is {tag}; the model has tags 0 to {probabilities.shape[1] - 1}")
+        odds = probabilities[:, tag].logit(eps=1e-6).sum()
+        gradient, = torch.autograd.grad(odds, levels)
+    return levels.detach(), gradient
+
+# %% ../chapters/13_music_tagging.ipynb #472fc571
 def _columns(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Labels and scores as (item, tag), checked."""
     if labels.shape != scores.shape or labels.ndim not in (1, 2) or not labels.numel():
@@ -490,13 +509,13 @@ def _roc_auc(on: Tensor, scores: Tensor) -> float:
 def _average_precision(on: Tensor, scores: Tensor) -> float:
     """Of one tag, (item,): precision, averaged over the steps of recall (eq. 13.8)."""
     values, place = scores.unique(return_inverse=True)
-    hits = torch.zeros(len(values), dtype=torch.float64).index_add_(0, place, on.double()).flip(0)
-    all_of = torch.zeros(len(values), dtype=torch.float64).index_add_(
-        0, place, torch.ones(len(place), dtype=torch.float64)).flip(0)
-    precision = hits.cumsum(0) / all_of.cumsum(0)                      # best score first
+    count_of = lambda amount: torch.zeros(len(values), dtype=torch.float64).index_add_(
+        0, place, amount.double()).flip(0)                             # best score first
+    hits, all_of = count_of(on), count_of(torch.ones_like(on))
+    precision = hits.cumsum(0) / all_of.cumsum(0)
     return float((precision * hits).sum() / hits.sum()) if bool(on.any()) else math.nan
 
-
+# %% ../chapters/13_music_tagging.ipynb #e3132ef6
 def roc_auc(labels: Tensor, scores: Tensor) -> Tensor:
     """The area under the ROC curve of each tag, 0 to 1, chance 1/2 (eq. 13.7).
 
@@ -510,34 +529,17 @@ def roc_auc(labels: Tensor, scores: Tensor) -> Tensor:
 
 
 def average_precision(labels: Tensor, scores: Tensor) -> Tensor:
-    """The area under the precision-recall curve of each tag, 0 to 1; chance: share of items that
-    have it (eq. 13.8). Shapes and errors as `roc_auc`; NaN where no item has the tag. Source:
-    Davis and Goadrich 2006; section 13.10."""
+    """The area under the precision-recall curve of each tag, 0 to 1 (eq. 13.8).
+
+    Chance is the share of items that have the tag. Shapes and errors as `roc_auc`; NaN where no
+    item has the tag. Source: Davis and Goadrich 2006; section 13.10.
+    """
     on, given = _columns(labels, scores)
     areas = torch.tensor([_average_precision(*pair) for pair in zip(on.T, given.T)],
                          dtype=torch.float64)
     return areas[0] if labels.ndim == 1 else areas
 
-
-def listening_map(model: Tagger, x: Tensor, tag: int) -> tuple[Tensor, Tensor]:
-    """What speaks for a tag: levels in dB and the gradient of the tag's log-odds to them.
-
-    x: (batch, time). tag: its index. Both are (batch, band, frame), of a HarmonicCNN (batch,
-    harmonic, height, frame). The gradient is positive where more sound would make the tag likelier.
-    ValueError for an index that is none. Source: Simonyan et al. 2014; section 13.9.
-    """
-    with torch.no_grad():
-        levels = model.levels(x)
-    levels.requires_grad_()
-    with torch.backends.cudnn.flags(enabled=False):                    # its GRU takes none in eval
-        probabilities = model.tagged(levels)
-        if not 0 <= tag < probabilities.shape[1]:
-            raise ValueError(f"tag is {tag}; the model has tags 0 to {probabilities.shape[1] - 1}")
-        odds = probabilities[:, tag].logit(eps=1e-6).sum()
-        gradient, = torch.autograd.grad(odds, levels)
-    return levels.detach(), gradient
-
-
+# %% ../chapters/13_music_tagging.ipynb #9b029ba1
 class TaggingStep:
     """A training step: binary cross entropy of (audio (batch, time), labels (batch, tag)), the mean
     over tags (eq. 13.9). Section 13.11."""
