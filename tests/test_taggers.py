@@ -172,10 +172,11 @@ def test_harmonic_filters_by_hand():
     assert float(centres[:, -1].max()) < 8000
     bins, Q = torch.linspace(0, 8000, 257), torch.tensor([2.0], requires_grad=True)
     filters = harmonic_filters(centres, Q, bins)
+    shown = filters.detach()
     for k, h, p in ((10, 0, 60), (14, 0, 90), (40, 2, 80), (200, 5, 125), (28, 1, 91)):
         f, width = float(centres[h, p]), (0.1079 * float(centres[h, p]) + 24.7) / 2
         by_hand = max(0.0, 1 - abs(k * 31.25 - f) / (width / 2))
-        assert math.isclose(float(filters[k, h, p]), by_hand, abs_tol=1e-4), (k, h, p)
+        assert math.isclose(float(shown[k, h, p]), by_hand, abs_tol=1e-4), (k, h, p)
     filters.sum().backward()
     assert Q.grad.isfinite().all() and float(Q.grad) < 0               # a larger Q: narrower triangles
 
@@ -212,7 +213,8 @@ def at_hand():
 
 def test_the_published_weights_load_and_their_tags_are_known(at_hand):
     known = json.loads((at_hand / "tags.json").read_text(encoding="utf8"))
-    assert MTAT_TAGS == tuple(known["mtat"]) and JAMENDO_TAGS == tuple(known["jamendo"])
+    # that list has Jamendo's tags as the training code writes them down; its label encoder sorts them
+    assert MTAT_TAGS == tuple(known["mtat"]) and JAMENDO_TAGS == tuple(sorted(known["jamendo"]))
     x = reference.sound(16_000, 1)
     for name in ("mtat_fcn", "jamendo_musicnn", "mtat_crnn"):
         model = load_tagger(name)
@@ -247,7 +249,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     path = tmp_path / "best_model.pth"
     torch.save(Musicnn().state_dict(), path)
     assert isinstance(load_tagger("jamendo_musicnn", path), Musicnn)
-    with pytest.raises(ValueError, match="does not fit FCN: layer1.conv.weight has shape"):
+    with pytest.raises(ValueError, match="best_model.pth does not fit FCN: layer4.conv.weight is missing"):
         load_tagger("mtat_fcn", path)
     torch.save(HarmonicCNN(n_class=50).state_dict(), path)
     assert load_tagger("mtat_hcnn", path).tags == MTAT_TAGS
