@@ -56,7 +56,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from course_lib.data.recordings import attribution, recording
 from course_lib.losses import load_tagger as load_first_layers
-from course_lib.notebook import Diagram, listen, plot_spectrogram, show, show_table
+from course_lib.notebook import Diagram, listen, show, show_table
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, Claim, difference_in_words, reproduced,
                                         same_trend, show_claims)
 from course_lib.results import measured, published, shipped_file
@@ -76,17 +76,18 @@ from course_lib.training import read_card
 # %%
 #| export
 MTAT_TAGS = tuple(
-    "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, beat, "
-    "violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, harpsichord, "
-    "loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, man, classic, choir, "
-    "voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, country, "
-    "metal, female voice, choral".split(", "))
+    "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, "
+    "beat, violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, "
+    "harpsichord, loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, "
+    "man, classic, choir, voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, "
+    "country, metal, female voice, choral".split(", "))
 _KINDS = {
     "genre": "alternative ambient atmospheric chillout classical dance downtempo easylistening "
-             "electronic experimental folk funk hiphop house indie instrumentalpop jazz lounge metal "
-             "newage orchestral pop popfolk poprock reggae rock soundtrack techno trance triphop world",
-    "instrument": "acousticguitar bass computer drummachine drums electricguitar electricpiano guitar "
-                  "keyboard piano strings synthesizer violin voice",
+             "electronic experimental folk funk hiphop house indie instrumentalpop jazz lounge "
+             "metal newage orchestral pop popfolk poprock reggae rock soundtrack techno trance "
+             "triphop world",
+    "instrument": "acousticguitar bass computer drummachine drums electricguitar electricpiano "
+                  "guitar keyboard piano strings synthesizer violin voice",
     "mood/theme": "emotional energetic film happy relaxing"}
 JAMENDO_TAGS = tuple(f"{kind}---{word}" for kind, words in _KINDS.items() for word in words.split())
 OFFICIAL_TAGS: Mapping[str, tuple[str, ...]] = {"mtat": MTAT_TAGS, "jamendo": JAMENDO_TAGS}
@@ -203,7 +204,8 @@ by_hand = 10 * math.log10(sum(float(front.mel_scale.fb[k, band]) * abs(power[k])
                               for k in range(60)))
 theirs = torchaudio.transforms.AmplitudeToDB()(torchaudio.transforms.MelSpectrogram(
     16_000, n_fft=512, f_min=0.0, f_max=8000.0, n_mels=96)(songs["nutcracker"]))[0]
-print(f"by hand {by_hand:.1f} dB, ours {float(levels[band, m]):.1f} dB, shape {tuple(levels.shape)}")
+print(f"by hand {by_hand:.1f} dB, ours {float(levels[band, m]):.1f} dB, "
+      f"shape {tuple(levels.shape)}")
 assert front.mel_scale.fb[60:, band].sum() == 0 and abs(by_hand - float(levels[band, m])) < 1e-3
 assert torch.allclose(levels, theirs, atol=0.05)
 
@@ -218,8 +220,9 @@ def plot_levels(levels, axis, seconds, title=""):
 
 figure, axis = plt.subplots(figsize=(6.4, 2.6))
 plot_levels(levels[:, :500], axis, 8.0)
-show(figure, "The Sugar Plum Fairy as a tagger sees her: 96 bands, 62.5 frames a second, 80 dB from dark to bright.",
-     "A picture of 96 rows in which short bright marks, the celesta's notes, stand on a dark ground.")
+show(figure, "The Sugar Plum Fairy as a tagger sees her: 96 bands, 62.5 frames a second, 80 dB "
+     "from dark to bright.", "A picture of 96 rows in which short bright marks, the celesta's "
+     "notes, stand on a dark ground.")
 
 # %% [markdown]
 # ## 13.3 FCN: a picture like any other
@@ -267,7 +270,8 @@ seen = d.block("mel, dB,\nnorm", "1 x 96 x 1813", after=sound)
 one = d.block("layer1\npool 2 x 4", "64 x 48 x 453", after=seen, kind="trained")
 two = d.block("layer2\npool 2 x 4", "128 x 24 x 113", after=one, kind="trained")
 three = d.block("layer3\npool 2 x 4", "128 x 12 x 28", after=two, kind="trained")
-four = d.block("layer4\npool 3 x 5", "128 x 4 x 5", after=one, kind="trained", place="below", arrow=False)
+four = d.block("layer4\npool 3 x 5", "128 x 4 x 5", after=one, kind="trained", place="below",
+               arrow=False)
 d.arrow(three, four)
 five = d.block("layer5\npool 4 x 4", "64 x 1 x 1", after=four, kind="trained")
 out = d.block("dense,\nsigmoid", "50", after=five, kind="trained")
@@ -323,9 +327,9 @@ class Tagger(nn.Module):
 
 def _too_short(model: Tagger, levels: Tensor) -> ValueError:
     """The error for audio that doesn't fit the pooling."""
-    return ValueError(f"the audio makes {levels.shape[-1]} frames; {type(model).__name__} pools them "
-                      f"to one place and needs about {model.samples} samples ({model.seconds:g} s): "
-                      "`tag` cuts longer audio and fills up shorter one")
+    return ValueError(f"the audio makes {levels.shape[-1]} frames; {type(model).__name__} pools "
+                      f"them to one place and needs about {model.samples} samples "
+                      f"({model.seconds:g} s): `tag` cuts longer audio and fills up shorter one")
 
 # %% [markdown]
 # And FCN. `channels` and `pooling` are ours, so that we can build a small one for short chunks later; by default it is the published network.
@@ -333,7 +337,7 @@ def _too_short(model: Tagger, levels: Tensor) -> ValueError:
 # %%
 #| export
 class FCN(Tagger):
-    """Five convolutions over the mel spectrogram, pooled to one place: (batch, time) to (batch, tag).
+    """Five convolutions over the mel picture, pooled to one place: (batch, time) to (batch, tag).
 
     First arguments, defaults and tensor names as in `sota-music-tagging-models`: 447,732
     parameters. channels, pooling: of the layers, (bands, frames) each; seconds: that they are made
@@ -443,7 +447,8 @@ assert touched == fields[1]
 d = Diagram()
 seen = d.block("mel, dB,\nnorm", "1 x 96 x 188", kind="data")
 tall = d.block("67 x 7 and 38 x 7\nmax over bands", "2 x 204 x 188", at=(2.2, 0.6), kind="trained")
-long = d.block("mean over bands\n129, 65, 33 frames", "3 x 51 x 188", at=(2.2, -0.6), kind="trained")
+long = d.block("mean over bands\n129, 65, 33 frames", "3 x 51 x 188", at=(2.2, -0.6),
+               kind="trained")
 d.arrow(seen, tall)
 d.arrow(seen, long)
 both = d.block("beside\neach other", "561 x 188", at=(4.0, 0.0))
@@ -465,7 +470,8 @@ notes = torch.zeros(1, 1, 40, 2)                                     # (1, 1, ba
 for frame_number, place in enumerate((3, 17)):
     notes[0, 0, place:place + 20, frame_number] = timbre[:, 0]
 found = F.conv2d(notes, timbre[None, None])[0, 0]                     # (place, frame)
-print("best place", found.argmax(0).tolist(), "strength", [round(x, 2) for x in found.amax(0).tolist()])
+print("best place", found.argmax(0).tolist(),
+      "strength", [round(x, 2) for x in found.amax(0).tolist()])
 assert found.argmax(0).tolist() == [3, 17] and torch.allclose(found.amax(0)[0], found.amax(0)[1])
 
 # %% [markdown]
@@ -673,7 +679,7 @@ def harmonic_centres(rate: int = 16_000, n_harmonic: int = 6, semitone_scale: in
 
 
 def harmonic_filters(centres: Tensor, Q: Tensor, bins: Tensor) -> Tensor:
-    """Triangles round centre frequencies, (bin, harmonic, height), with a gradient for Q (eq. 13.5).
+    """Triangles round centre frequencies, (bin, harmonic, height), with a gradient for Q (13.5).
 
     centres: (harmonic, height) and bins: (bin,) in Hz. Q: > 0, a larger one makes them narrower.
     """
@@ -748,7 +754,7 @@ hstft = HarmonicSTFT()
 with torch.no_grad():
     stack = hstft(tone)[0, :, :, 30]                                 # (harmonic, height)
 weakest = stack.amin(0)                                              # the weakest of the six layers
-print("brightest in all six layers: height", int(weakest.argmax()), "= A4" if int(weakest.argmax()) == A4 else "")
+print(f"brightest in all six layers: height {int(weakest.argmax())}; A4 is height {A4}")
 assert abs(int(weakest.argmax()) - A4) <= 1
 
 # %% [markdown]
@@ -761,8 +767,9 @@ class ResidualLayer(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv_1, self.bn_1 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
-        self.conv_2, self.bn_2 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        for place in (1, 2):
+            setattr(self, f"conv_{place}", nn.Conv2d(channels, channels, 3, padding=1))
+            setattr(self, f"bn_{place}", nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.bn_2(self.conv_2(F.relu(self.bn_1(self.conv_1(x))))))
@@ -778,7 +785,8 @@ res = d.block("layers 2 to 4,\nresidual", "128 x 8 x 19", after=one, kind="train
 five = d.block("layer5", "256 x 4 x 9", after=res, kind="trained")
 res2 = d.block("layers 6 and 7,\npool 2 x 3", "256 x 1 x 1", after=five, kind="trained")
 out = d.block("max over time,\ntwo dense", "50", after=res2, kind="trained")
-show(d.draw(), "The harmonic CNN: channels x heights x frames; pools are 2 x 2 where nothing is said.", d.in_words())
+show(d.draw(), "The harmonic CNN: channels x heights x frames; pools are 2 x 2 where nothing is "
+     "said.", d.in_words())
 
 # %% [markdown]
 # And the class:
@@ -810,7 +818,8 @@ class HarmonicCNN(Tagger):
         self.layer2, self.layer3 = ResidualLayer(n_channels), ResidualLayer(n_channels)
         self.layer4, self.layer5 = ResidualLayer(n_channels), ConvLayer(n_channels, 2 * n_channels)
         self.layer6, self.layer7 = ResidualLayer(2 * n_channels), ResidualLayer(2 * n_channels)
-        self.dense1, self.bn = nn.Linear(2 * n_channels, 2 * n_channels), nn.BatchNorm1d(2 * n_channels)
+        self.dense1 = nn.Linear(2 * n_channels, 2 * n_channels)
+        self.bn = nn.BatchNorm1d(2 * n_channels)
         self.dense2, self.dropout = nn.Linear(2 * n_channels, n_class), nn.Dropout(0.5)
 
     @property
@@ -981,7 +990,8 @@ show_table([[song, *(", ".join(word for word, _ in best[f"mtat_{kind}", song])
 # And in Jamendo's words:
 
 # %%
-show_table([[song, *(", ".join(word.partition("---")[2] for word, _ in best[f"jamendo_{kind}", song])
+short = lambda pairs: ", ".join(word.partition("---")[2] for word, _ in pairs)
+show_table([[song, *(short(best[f"jamendo_{kind}", song])
                      for kind in ("fcn", "musicnn", "crnn"))] for song in names],
            ["recording", "FCN", "Musicnn", "CRNN"],
            caption="The six likeliest of Jamendo's tags, likeliest first; 29 s of each recording.")
@@ -995,8 +1005,10 @@ words = lambda name, song: [word.partition("---")[2] or word for word, _ in best
 right = {name: sum(bool({"classical", "orchestral", "classic"} & set(words(name, song)))
                    for song in ("nutcracker", "brahms")) for name in official}
 sung = {name: bool(voices & set(words(name, "fishin"))) for name in official if "mtat" in name}
-show_table([[name, f"{right[name]} of 2", {True: "yes", False: "no"}.get(sung.get(name), "no such words")]
-            for name in official], ["tagger", "orchestras called classical or orchestral", "a voice in the song"],
+answer = {True: "yes", False: "no"}
+show_table([[name, f"{right[name]} of 2", answer.get(sung.get(name), "no such words")]
+            for name in official],
+           ["tagger", "orchestras called classical or orchestral", "a voice in the song"],
            caption="Among the six likeliest tags.")
 assert sum(right.values()) >= 10 and any(sung.values())
 
@@ -1013,7 +1025,8 @@ for n, (song, axis) in enumerate(zip(names, axes)):
     axis.set(title=song, yticks=range(7), yticklabels=[MTAT_TAGS[i] for i in top], xlim=(0, 1))
 axes[0].legend(fontsize=7)
 show(figure, "Probabilities of the seven likeliest MTAT tags of each recording, by three taggers.",
-     "Four groups of horizontal bars, one a recording; three bars, one a tagger, for each of seven words.")
+     "Four groups of horizontal bars, one a recording; three bars, one a tagger, for each of "
+     "seven words.")
 
 # %% [markdown]
 # Do the words fit what you heard? Vibe Ace is jazz with piano, vibraphone, bass and drums; the Sugar Plum Fairy has a celesta, which is no tag of either list. A tagger can only answer in the words it was taught, and an instrument without a word goes to its neighbours.
@@ -1043,10 +1056,10 @@ def spread(p):
     return float(torch.stack(pairs).mean())
 
 rows = [[kind, float(away[kind, "zeros"].mean()), float(away[kind, "repeat"].mean()),
-         spread(whole[kind][:4]), spread(filled[kind, "zeros"][:4]), spread(filled[kind, "repeat"][:4])]
+         spread(whole[kind][:4]), *(spread(filled[kind, fill][:4]) for fill in ("zeros", "repeat"))]
         for kind in ("fcn", "crnn", "musicnn")]
-show_table(rows, ["tagger", "to 29 s: zeros", "to 29 s: repeated", "apart: 29 s", "apart: 10 s, zeros",
-                  "apart: 10 s, repeated"], digits=3,
+show_table(rows, ["tagger", "to 29 s: zeros", "to 29 s: repeated", "apart: 29 s",
+                  "apart: 10 s, zeros", "apart: 10 s, repeated"], digits=3,
            caption="Mean absolute difference of 50 probabilities; 8 excerpts of four recordings.")
 
 # %% [markdown]
@@ -1117,7 +1130,7 @@ axes[1].imshow(speaks, origin="lower", aspect="auto", extent=(0, 3, 0, 96), cmap
                vmax=float(speaks.flatten().quantile(0.995)))
 axes[1].set(title=f'what speaks for "{MTAT_TAGS[chosen]}"', xlabel="time, s")
 show(figure, "Left: levels. Right: gradient times level above the floor, where positive.",
-     "Two pictures of bands over time; the right one is dark but for patches along some lines of the left one.")
+     "Two pictures of bands over time; the right one is dark but for some patches.")
 
 # %% [markdown]
 # Is such a map more than a pretty picture? *Soften and see*: make a tenth of all points softer, those with the largest gradient, or as many of the loudest, or as many at random, and see how much the log-odds of the word fall. If the map is right, the first hurts most.
@@ -1221,7 +1234,7 @@ def _columns(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 def _roc_auc(on: Tensor, scores: Tensor) -> float:
     """Of one tag, (item,): the share of pairs in the right order, ties counted half (eq. 13.7)."""
     _, place, often = scores.unique(return_inverse=True, return_counts=True)
-    ranks = (often.cumsum(0) - (often - 1) / 2)[place].double()        # equal scores: their mean rank
+    ranks = (often.cumsum(0) - (often - 1) / 2)[place].double()        # equal scores: mean rank
     P, N = int(on.sum()), int((~on).sum())
     return float((ranks[on].sum() - P * (P + 1) / 2) / (P * N)) if P and N else math.nan
 
@@ -1268,7 +1281,8 @@ def average_precision(labels: Tensor, scores: Tensor) -> Tensor:
 
 # %%
 labels = (torch.rand(60, 3, generator=P.generator) < 0.4).int()
-scores = (torch.rand(60, 3, generator=P.generator) + 0.4 * labels).mul(10).round() / 10    # with ties
+scores = torch.rand(60, 3, generator=P.generator) + 0.4 * labels
+scores = scores.mul(10).round() / 10                                 # with ties
 for n in range(3):
     pair = labels[:, n].tolist(), scores[:, n].tolist()
     assert abs(float(roc_auc(labels, scores)[n]) - roc_auc_by_pairs(*pair)) < 1e-9
@@ -1320,7 +1334,8 @@ from course_lib.experiments import taggers as experiment
 song = compose(200, experiment.SONG_SECONDS)
 playing = experiment.activity(song)                                  # (source, tag, frame)
 figure, axis = plt.subplots(figsize=(6.4, 2.6))
-axis.imshow(playing.any(0), aspect="auto", extent=(0, 20, 8.5, -0.5), cmap="Blues", interpolation="nearest")
+axis.imshow(playing.any(0), aspect="auto", extent=(0, 20, 8.5, -0.5), cmap="Blues",
+            interpolation="nearest")
 axis.set(yticks=range(9), yticklabels=experiment.TAGS, xlabel="time, s")
 show(figure, f"What plays when in a test song of the band ({song.style}).",
      "Nine rows, one a tag, filled with blue where an instrument of that tag plays.")
@@ -1367,10 +1382,11 @@ assert abs(float(F.binary_cross_entropy(p, y)) - sum(costs) / 3) < 1e-6
 # %%
 runs = {(row["songs"], row["method"]): row for row in measured("13_music_tagging/runs")}
 show_table([[songs_, method, (float(row["roc_auc"]), float(row["low"]), float(row["high"])),
-             float(row["pr_auc"]), float(row["chance_pr_auc"])] for (songs_, method), row in runs.items()],
+             float(row["pr_auc"]), float(row["chance_pr_auc"])]
+            for (songs_, method), row in runs.items()],
            ["songs", "method", "ROC-AUC", "PR-AUC", "PR-AUC of a coin"], digits=2,
-           caption="Mean over nine tags; {chunks} chunks of {songs} songs, interval of songs drawn anew; "
-                   "one training.".format(**next(iter(runs.values()))))
+           caption="Mean over nine tags; {chunks} chunks of {songs} songs, interval of songs "
+                   "drawn anew; one training.".format(**next(iter(runs.values()))))
 ours_auc = {songs_: float(runs[songs_, experiment.SMALL]["roc_auc"])
             for songs_ in (experiment.SAME_FONT, experiment.OTHER_FONT)}
 assert min(ours_auc.values()) > 0.5
@@ -1379,12 +1395,15 @@ assert min(ours_auc.values()) > 0.5
 # Tag by tag:
 
 # %%
-by_tag = {(row["songs"], row["method"], row["tag"]): row for row in measured("13_music_tagging/tags")}
+by_tag = {(row["songs"], row["method"], row["tag"]): row
+          for row in measured("13_music_tagging/tags")}
+fonts = (experiment.SAME_FONT, experiment.OTHER_FONT)
 score = lambda songs_, method, word: float(by_tag[songs_, method, word]["roc_auc"])
 show_table([[word, int(by_tag[experiment.SAME_FONT, experiment.SMALL, word]["on"]),
-             *(score(songs_, method, word) for songs_ in (experiment.SAME_FONT, experiment.OTHER_FONT)
+             *(score(songs_, method, word) for songs_ in fonts
                for method in (experiment.LINEAR, experiment.SMALL))] for word in experiment.TAGS],
-           ["tag", "chunks that have it", "linear", "network", "linear, other font", "network, other font"],
+           ["tag", "chunks that have it", "linear", "network", "linear, other font",
+            "network, other font"],
            digits=2, caption="ROC-AUC of each tag.")
 ahead = np.array([score(experiment.SAME_FONT, experiment.SMALL, word) -
                   score(experiment.SAME_FONT, experiment.LINEAR, word) for word in experiment.TAGS])
@@ -1423,30 +1442,32 @@ WON = "Won et al. 2020"
 CODE = "sota-music-tagging-models"
 lead = lambda a, b: f"{mtat[a] - mtat[b]:+.3f} ROC-AUC"
 nearer = (away["fcn", "zeros"] - away["fcn", "repeat"]).reshape(2, 4).mean(0)       # (recording,)
-claims = [
-    *(Claim(f"Parameters of {name}", CODE, section, f"{known:,}", f"{count(net):,}",
-            reproduced(count(net), known, 0))
-      for name, section, known, net in (("FCN", "13.3", 447_732, fcn), ("Musicnn", "13.4", 784_300, musicnn),
-                                        ("the harmonic CNN", "13.6", 3_631_551, harmonic))),
-    Claim("On MTAT, Musicnn is ahead of FCN", WON, "13.10", lead("Musicnn", "FCN"), "not run", NEEDS_REAL_DATA),
-    Claim("On MTAT, CRNN is behind FCN", WON, "13.10", lead("CRNN", "FCN"), "not run", NEEDS_REAL_DATA),
-    Claim("The harmonic CNN is ahead of Musicnn", WON, "13.10", lead("Harmonic CNN", "Musicnn"), "not run",
-          NEEDS_REAL_DATA),
-    Claim("Short chunks with small filters are as good as harmonic filters", WON, "13.10",
-          lead("Short-chunk CNN", "Harmonic CNN"), "not run", NEEDS_REAL_DATA)]
+sizes = (("FCN", "13.3", 447_732, fcn), ("Musicnn", "13.4", 784_300, musicnn),
+         ("the harmonic CNN", "13.6", 3_631_551, harmonic))
+published_only = (
+    ("On MTAT, Musicnn is ahead of FCN", "Musicnn", "FCN"),
+    ("On MTAT, CRNN is behind FCN", "CRNN", "FCN"),
+    ("On MTAT, the harmonic CNN is ahead of Musicnn", "Harmonic CNN", "Musicnn"),
+    ("Short chunks with small filters are as good as harmonic filters", "Short-chunk CNN",
+     "Harmonic CNN"))
+claims = [Claim(f"Parameters of {name}", CODE, section, f"{known:,}", f"{count(net):,}",
+                reproduced(count(net), known, 0)) for name, section, known, net in sizes]
+claims += [Claim(text, WON, "13.10", lead(a, b), "not run", NEEDS_REAL_DATA)
+           for text, a, b in published_only]
 
 # %% [markdown]
 # And what this chapter found itself:
 
 # %%
+OURS = "this chapter"
+softened = lost["largest gradient", 6] - lost["loudest", 6]
 claims += [
-    Claim("Softening the points of largest gradient hurts a tag more than the loudest ones", "this chapter",
-          "13.9", None, difference_in_words(lost["largest gradient", 6] - lost["loudest", 6],
-                                            "log-odds").replace("songs", "chunks of one song"),
-          NEEDS_REAL_DATA),
-    Claim("FCN's tags of 10 s are nearer to those of 29 s when it is repeated than with zeros", "this chapter",
+    Claim("Softening the points of largest gradient hurts a tag more than the loudest ones", OURS,
+          "13.9", None, difference_in_words(softened, "log-odds").replace(
+              "songs", "chunks of one song"), NEEDS_REAL_DATA),
+    Claim("FCN's tags of 10 s are nearer to those of 29 s if it is repeated than with zeros", OURS,
           "13.8", None, difference_in_words(nearer, "probability", 3), same_trend(nearer)),
-    Claim("On the band a small FCN is ahead of a linear model of levels", "this chapter", "13.11", None,
+    Claim("On the band a small FCN is ahead of a linear model of levels", OURS, "13.11", None,
           difference_in_words(ahead, "ROC-AUC").replace("songs", "tags"), same_trend(ahead))]
 show_claims(claims)
 

@@ -20,25 +20,20 @@ from .training.official import fetch_weights, load_strictly, read_tensors
 
 # %% ../chapters/13_music_tagging.ipynb #eba212d3
 MTAT_TAGS = tuple(
-    "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, beat, "
-    "violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, harpsichord, "
-    "loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, man, classic, choir, "
-    "voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, country, "
-    "metal, female voice, choral".split(", "))
-_KINDS = {"genre": "downtempo ambient rock atmospheric indie newage techno alternative easylistening "
-          "instrumentalpop chillout metal lounge reggae popfolk orchestral poprock trance dance "
-          "soundtrack house hiphop classical electronic world experimental folk pop triphop jazz funk",
-          "instrument": "synthesizer electricpiano strings drums drummachine guitar acousticguitar "
-          "piano electricguitar violin voice keyboard bass computer",
-          "mood/theme": "happy energetic emotional film relaxing"}
-_JAMENDO = (
-    "downtempo ambient rock synthesizer atmospheric indie electricpiano newage strings drums "
-    "drummachine techno guitar alternative easylistening instrumentalpop chillout metal happy lounge "
-    "reggae popfolk orchestral acousticguitar poprock piano trance dance electricguitar soundtrack "
-    "house hiphop classical energetic electronic world experimental violin folk emotional voice "
-    "keyboard pop bass computer film triphop jazz funk relaxing").split()
-_kind = {word: kind for kind, words in _KINDS.items() for word in words.split()}
-JAMENDO_TAGS = tuple(f"{_kind[word]}---{word}" for word in _JAMENDO)
+    "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, "
+    "beat, violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, "
+    "harpsichord, loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, man, classic, choir, "
+    "voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, "
+    "country, metal, female voice, choral".split(", "))
+_KINDS = {
+    "genre": "alternative ambient atmospheric chillout classical dance downtempo easylistening "
+             "electronic experimental folk funk hiphop house indie instrumentalpop jazz lounge "
+             "metal newage orchestral pop popfolk poprock reggae rock soundtrack techno trance "
+             "triphop world",
+    "instrument": "acousticguitar bass computer drummachine drums electricguitar electricpiano "
+                  "guitar keyboard piano strings synthesizer violin voice",
+    "mood/theme": "emotional energetic film happy relaxing"}
+JAMENDO_TAGS = tuple(f"{kind}---{word}" for kind, words in _KINDS.items() for word in words.split())
 OFFICIAL_TAGS: Mapping[str, tuple[str, ...]] = {"mtat": MTAT_TAGS, "jamendo": JAMENDO_TAGS}
 
 # %% ../chapters/13_music_tagging.ipynb #801d2da8
@@ -136,13 +131,13 @@ class Tagger(nn.Module):
 
 def _too_short(model: Tagger, levels: Tensor) -> ValueError:
     """The error for audio that doesn't fit the pooling."""
-    return ValueError(f"the audio makes {levels.shape[-1]} frames; {type(model).__name__} pools them "
-                      f"to one place and needs about {model.samples} samples ({model.seconds:g} s): "
-                      "`tag` cuts longer audio and fills up shorter one")
+    return ValueError(f"the audio makes {levels.shape[-1]} frames; {type(model).__name__} pools "
+                      f"them to one place and needs about {model.samples} samples "
+                      f"({model.seconds:g} s): `tag` cuts longer audio and fills up shorter one")
 
 # %% ../chapters/13_music_tagging.ipynb #f9938804
 class FCN(Tagger):
-    """Five convolutions over the mel spectrogram, pooled to one place: (batch, time) to (batch, tag).
+    """Five convolutions over the mel picture, pooled to one place: (batch, time) to (batch, tag).
 
     First arguments, defaults and tensor names as in `sota-music-tagging-models`: 447,732
     parameters. channels, pooling: of the layers, (bands, frames) each; seconds: that they are made
@@ -307,7 +302,7 @@ def harmonic_centres(rate: int = 16_000, n_harmonic: int = 6, semitone_scale: in
 
 
 def harmonic_filters(centres: Tensor, Q: Tensor, bins: Tensor) -> Tensor:
-    """Triangles round centre frequencies, (bin, harmonic, height), with a gradient for Q (eq. 13.5).
+    """Triangles round centre frequencies, (bin, harmonic, height), with a gradient for Q (13.5).
 
     centres: (harmonic, height) and bins: (bin,) in Hz. Q: > 0, a larger one makes them narrower.
     """
@@ -340,8 +335,9 @@ class ResidualLayer(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv_1, self.bn_1 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
-        self.conv_2, self.bn_2 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        for place in (1, 2):
+            setattr(self, f"conv_{place}", nn.Conv2d(channels, channels, 3, padding=1))
+            setattr(self, f"bn_{place}", nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.bn_2(self.conv_2(F.relu(self.bn_1(self.conv_1(x))))))
@@ -372,7 +368,8 @@ class HarmonicCNN(Tagger):
         self.layer2, self.layer3 = ResidualLayer(n_channels), ResidualLayer(n_channels)
         self.layer4, self.layer5 = ResidualLayer(n_channels), ConvLayer(n_channels, 2 * n_channels)
         self.layer6, self.layer7 = ResidualLayer(2 * n_channels), ResidualLayer(2 * n_channels)
-        self.dense1, self.bn = nn.Linear(2 * n_channels, 2 * n_channels), nn.BatchNorm1d(2 * n_channels)
+        self.dense1 = nn.Linear(2 * n_channels, 2 * n_channels)
+        self.bn = nn.BatchNorm1d(2 * n_channels)
         self.dense2, self.dropout = nn.Linear(2 * n_channels, n_class), nn.Dropout(0.5)
 
     @property
@@ -501,7 +498,7 @@ def _columns(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 def _roc_auc(on: Tensor, scores: Tensor) -> float:
     """Of one tag, (item,): the share of pairs in the right order, ties counted half (eq. 13.7)."""
     _, place, often = scores.unique(return_inverse=True, return_counts=True)
-    ranks = (often.cumsum(0) - (often - 1) / 2)[place].double()        # equal scores: their mean rank
+    ranks = (often.cumsum(0) - (often - 1) / 2)[place].double()        # equal scores: mean rank
     P, N = int(on.sum()), int((~on).sum())
     return float((ranks[on].sum() - P * (P + 1) / 2) / (P * N)) if P and N else math.nan
 

@@ -139,7 +139,8 @@ def test_a_convolution_layer_by_loops():
     padded = np.pad(x[0].numpy(), ((0, 0), (1, 1), (1, 1)))
     w, bn = layer.conv.weight.numpy(), layer.bn
     for c in range(3):
-        y = sum(scipy.signal.correlate2d(padded[i], w[c, i], mode="valid") for i in range(2)) + float(layer.conv.bias[c])
+        y = sum(scipy.signal.correlate2d(padded[i], w[c, i], mode="valid") for i in range(2))
+        y = y + float(layer.conv.bias[c])
         y = (y - float(bn.running_mean[c])) / math.sqrt(float(bn.running_var[c]) + 1e-5)
         y = np.maximum(0, y * float(bn.weight[c]) + float(bn.bias[c]))
         assert np.allclose(layer(x)[0, c].numpy(), y, atol=1e-5)
@@ -344,7 +345,8 @@ def test_the_listening_map_is_the_gradient():
 @pytest.mark.parametrize("ties", [False, True])
 def test_scores_equal_scikit_learn(ties):
     random = np.random.default_rng(0)
-    labels, scores = (random.random((300, 7)) < [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]).astype(int), random.random((300, 7))
+    labels = (random.random((300, 7)) < [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]).astype(int)
+    scores = random.random((300, 7))
     labels[0], labels[1] = 0, 1
     scores = 0.4 * scores + 0.3 * labels
     scores = np.round(scores, 1) if ties else scores

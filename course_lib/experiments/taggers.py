@@ -75,8 +75,7 @@ def activity(song: Song) -> Tensor:
 
 @dataclass(frozen=True)
 class TaggedSongs:
-    """Songs with what plays in them: mono tracks of SIX_STEMS at RATE, and their `activity`, (song, source, tag, frame).
-    """
+    """Songs with what plays in them: mono tracks of SIX_STEMS at RATE; `playing`, (song, source, tag, frame)."""
 
     tracks: Sequence[Track]
     playing: Tensor
@@ -306,7 +305,7 @@ def facts(work: Work) -> Mapping:
             "interval is that of songs drawn anew"}
 
 
-EXPERIMENT = Experiment(name="taggers", what="which instruments of the band sound: two small taggers and a linear model",
+EXPERIMENT = Experiment(name="taggers", what="which instruments of the band sound: small taggers and a linear model",
                         topic=TOPIC, stages=[all_runs], run=one_run, settings=Sizes(),
                         names=(LINEAR, SMALL, HARMONIC), facts=facts)
 

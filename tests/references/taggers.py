@@ -36,7 +36,8 @@ def filled(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
             continue
         drawn = random.randn(*shape)
         if "spec_bn" in name or "hstft_bn" in name:
-            drawn = {"running_mean": -30 + drawn, "running_var": 400 + 10 * drawn}.get(name.split(".")[-1], 1 + 0.1 * drawn)
+            like_db = {"running_mean": -30 + drawn, "running_var": 400 + 10 * drawn}
+            drawn = like_db.get(name.split(".")[-1], 1 + 0.1 * drawn)
         elif name.endswith("bw_Q"):
             drawn = 1.2 + 0 * drawn
         elif "running_var" in name or ("bn" in name and name.endswith("weight")):
