@@ -79,8 +79,8 @@ MTAT_TAGS = tuple(
     "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, "
     "beat, violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, "
     "harpsichord, loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, "
-    "man, classic, choir, voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, "
-    "country, metal, female voice, choral".split(", "))
+    "man, classic, choir, voice, new age, dance, male voice, female vocal, beats, harp, "
+    "cello, no voice, weird, country, metal, female voice, choral".split(", "))
 _KINDS = {
     "genre": "alternative ambient atmospheric chillout classical dance downtempo easylistening "
              "electronic experimental folk funk hiphop house indie instrumentalpop jazz lounge "
@@ -270,11 +270,9 @@ seen = d.block("mel, dB,\nnorm", "1 x 96 x 1813", after=sound)
 one = d.block("layer1\npool 2 x 4", "64 x 48 x 453", after=seen, kind="trained")
 two = d.block("layer2\npool 2 x 4", "128 x 24 x 113", after=one, kind="trained")
 three = d.block("layer3\npool 2 x 4", "128 x 12 x 28", after=two, kind="trained")
-four = d.block("layer4\npool 3 x 5", "128 x 4 x 5", after=one, kind="trained", place="below",
-               arrow=False)
-d.arrow(three, four)
-five = d.block("layer5\npool 4 x 4", "64 x 1 x 1", after=four, kind="trained")
-out = d.block("dense,\nsigmoid", "50", after=five, kind="trained")
+four = d.block("layer4\npool 3 x 5", "128 x 4 x 5", after=three, kind="trained", place="below")
+five = d.block("layer5\npool 4 x 4", "64 x 1 x 1", after=four, kind="trained", place="left")
+out = d.block("dense,\nsigmoid", "50", after=five, kind="trained", place="left")
 show(d.draw(), "FCN: channels x bands x frames.", d.in_words())
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Chapter 13's data: what plays when, tags of parts, chunks that repeat, scores of what is held out; on songs of tones."""
+"""Chapter 13's data: what plays when, tags of parts, chunks that repeat, what is held out; on songs of constants."""
 
 import pytest
 import torch
