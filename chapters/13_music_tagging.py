@@ -1072,7 +1072,7 @@ for kind in ("fcn", "crnn"):
     assert spread(filled[kind, "zeros"][:4]) < 0.6 * spread(whole[kind][:4])
 
 # %% [markdown]
-# CRNN, which hears the silence last, is not hurt more than FCN, so the fear of section 13.5 isn't confirmed: its recurrent part has learned to remember. For short excerpts prefer networks with short chunks, or `fill="repeat"`; chapter 14 measures what it does to separation.
+# CRNN, which hears the silence last, is not hurt more than FCN, so the fear of section 13.5 isn't confirmed by these recordings. For short excerpts prefer networks with short chunks, or `fill="repeat"`; chapter 14 measures what it does to separation.
 
 # %% [markdown]
 # ## 13.9 What does it listen to?
@@ -1383,7 +1383,7 @@ show_table([[songs_, method, (float(row["roc_auc"]), float(row["low"]), float(ro
              float(row["pr_auc"]), float(row["chance_pr_auc"])]
             for (songs_, method), row in runs.items()],
            ["songs", "method", "ROC-AUC", "PR-AUC", "PR-AUC of a coin"], digits=2,
-           caption="Mean over nine tags; {chunks} chunks of {songs} songs, interval of songs "
+           caption="Mean over nine tags; {chunks} chunks of {test_songs} songs, interval of songs "
                    "drawn anew; one training.".format(**next(iter(runs.values()))))
 ours_auc = {songs_: float(runs[songs_, experiment.SMALL]["roc_auc"])
             for songs_ in (experiment.SAME_FONT, experiment.OTHER_FONT)}

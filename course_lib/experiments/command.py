@@ -30,6 +30,7 @@ EXPERIMENTS = {
         "course_lib.experiments.sparse_attention",
         "chapter 8b's frames rebuilt by dense and by sparse attention",
     ),
+    "taggers": ("course_lib.experiments.taggers", "which instruments of the band sound (chapter 13)"),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "small_masks": (
         "course_lib.experiments.small_masks",

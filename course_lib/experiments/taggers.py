@@ -295,7 +295,7 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     return {"tags": tags, "runs": [{
         "roc_auc": f"{roc.nanmean():.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}",
         "pr_auc": f"{precision.nanmean():.4f}", "chance_pr_auc": f"{data.labels.mean():.4f}", "chunks": len(data.x),
-        "songs": len(data.song.unique()), "weights": weights, "machine": machine(),
+        "test_songs": len(data.song.unique()), "weights": weights, "machine": machine(),
         "date": time.strftime("%Y-%m-%d", time.gmtime())}]}
 
 
