@@ -22,9 +22,9 @@ from .training.official import fetch_weights, load_strictly, read_tensors
 MTAT_TAGS = tuple(
     "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, "
     "beat, violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, "
-    "harpsichord, loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, man, classic, choir, "
-    "voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, "
-    "country, metal, female voice, choral".split(", "))
+    "harpsichord, loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, "
+    "man, classic, choir, voice, new age, dance, male voice, female vocal, beats, harp, "
+    "cello, no voice, weird, country, metal, female voice, choral".split(", "))
 _KINDS = {
     "genre": "alternative ambient atmospheric chillout classical dance downtempo easylistening "
              "electronic experimental folk funk hiphop house indie instrumentalpop jazz lounge "
