@@ -262,7 +262,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
 def small(seed: int = 0) -> FCN:
     """A small network for half a second."""
     torch.manual_seed(seed)
-    pools = [(2, 2), (2, 2), (2, 2), (3, 2), (4, 1)]
+    pools = [(2, 2), (2, 2), (2, 2), (3, 2), (4, 2)]
     return FCN(n_class=4, channels=(2, 3, 3, 3, 2), pooling=pools, seconds=0.5).eval()
 
 
@@ -305,7 +305,7 @@ def test_ranked_tags():
 
 def test_bad_audio_is_told():
     model = small()
-    for x, said in ((torch.zeros(8000), r"shape \(8000,\); expected \(batch, time\)"),
+    for x, said in ((torch.zeros(8000), r"shape \(8000,\) and samples is 8000; expected \(batch, time\)"),
                     (np.zeros((1, 8000)), "numpy.ndarray"), (torch.zeros(1, 8000, dtype=torch.int16), "int16"),
                     (torch.zeros(1, 0), "at least one sample"), (torch.full((1, 8000), torch.nan), "not finite")):
         with pytest.raises(ValueError, match=said):
