@@ -68,7 +68,7 @@ class MelScale(nn.Module):
     def forward(self, power: Tensor) -> Tensor:
         return (power.mT @ self.fb).mT
 
-
+# %% ../chapters/13_music_tagging.ipynb #54e0e724
 class MelFrontEnd(nn.Module):
     """What a tagger sees: audio (batch, time) to levels in dB, (batch, band, frame) (eq. 13.1).
 
