@@ -17,7 +17,7 @@
 #
 # **You need** chapter 1 (STFT, mel) and the idea of a convolution (chapter 6).
 #
-# **Time** <!-- minutes 13_music_tagging -->1.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 13_music_tagging -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 13.0 Set up
@@ -156,7 +156,11 @@ class PowerSpectrogram(nn.Module):
         n_fft = len(self.window)
         return stft(x, n_fft, n_fft // 2, self.window).abs().square()
 
+# %% [markdown]
+# And the triangles:
 
+# %%
+#| export
 class MelScale(nn.Module):
     """Power in bins to power in HTK mel bands, triangles of height 1; a buffer `fb`, (bin, band).
 
@@ -495,7 +499,11 @@ class VerticalFilters(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x))).amax(2)
 
+# %% [markdown]
+# The second kind is a convolution over time, such as the back end also uses, on the mean over bands:
 
+# %%
+#| export
 class ConvLayer1d(nn.Module):
     """Convolution over time that keeps the length, batch norm, ReLU: names `conv`, `bn`."""
 
@@ -932,7 +940,11 @@ def in_chunks(x: Tensor, samples: int, fill: str = "zeros") -> Tensor:
         x = torch.cat([x[:, :(chunks - 1) * samples], x[:, -samples:]], 1)
     return x.unflatten(-1, (chunks, samples))
 
+# %% [markdown]
+# All chunks of all excerpts go through the network in batches, and each excerpt gets its mean:
 
+# %%
+#| export
 def tag(model: Tagger, x: Tensor, batch_size: int = 8, fill: str = "zeros") -> Tensor:
     """Probabilities (batch, tag) of excerpts of any length, (batch, time) at the model's rate.
 
@@ -947,7 +959,11 @@ def tag(model: Tagger, x: Tensor, batch_size: int = 8, fill: str = "zeros") -> T
     given = torch.cat([model(part) for part in chunks.flatten(0, 1).split(batch_size)])
     return given.unflatten(0, chunks.shape[:2]).mean(1)                # (batch, tag)
 
+# %% [markdown]
+# For reading, the likeliest words:
 
+# %%
+#| export
 def ranked(probabilities: Tensor, tags: Sequence[str], count: int = 10) -> list[tuple[str, float]]:
     """The `count` likeliest tags of one excerpt with their probabilities, (tag,), best first."""
     if probabilities.shape != (len(tags),):
@@ -1232,7 +1248,11 @@ def _columns(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     shape = (-1, 1) if labels.ndim == 1 else labels.shape
     return labels.reshape(shape).bool(), scores.detach().reshape(shape)
 
+# %% [markdown]
+# One tag at a time:
 
+# %%
+#| export
 def _roc_auc(on: Tensor, scores: Tensor) -> float:
     """Of one tag, (item,): the share of pairs in the right order, ties counted half (eq. 13.7)."""
     _, place, often = scores.unique(return_inverse=True, return_counts=True)

@@ -53,7 +53,7 @@ class PowerSpectrogram(nn.Module):
         n_fft = len(self.window)
         return stft(x, n_fft, n_fft // 2, self.window).abs().square()
 
-
+# %% ../chapters/13_music_tagging.ipynb #1cc5cb9d
 class MelScale(nn.Module):
     """Power in bins to power in HTK mel bands, triangles of height 1; a buffer `fb`, (bin, band).
 
@@ -195,7 +195,7 @@ class VerticalFilters(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x))).amax(2)
 
-
+# %% ../chapters/13_music_tagging.ipynb #6da9de43
 class ConvLayer1d(nn.Module):
     """Convolution over time that keeps the length, batch norm, ReLU: names `conv`, `bn`."""
 
@@ -440,7 +440,7 @@ def in_chunks(x: Tensor, samples: int, fill: str = "zeros") -> Tensor:
         x = torch.cat([x[:, :(chunks - 1) * samples], x[:, -samples:]], 1)
     return x.unflatten(-1, (chunks, samples))
 
-
+# %% ../chapters/13_music_tagging.ipynb #ed513837
 def tag(model: Tagger, x: Tensor, batch_size: int = 8, fill: str = "zeros") -> Tensor:
     """Probabilities (batch, tag) of excerpts of any length, (batch, time) at the model's rate.
 
@@ -455,7 +455,7 @@ def tag(model: Tagger, x: Tensor, batch_size: int = 8, fill: str = "zeros") -> T
     given = torch.cat([model(part) for part in chunks.flatten(0, 1).split(batch_size)])
     return given.unflatten(0, chunks.shape[:2]).mean(1)                # (batch, tag)
 
-
+# %% ../chapters/13_music_tagging.ipynb #99ea2c6e
 def ranked(probabilities: Tensor, tags: Sequence[str], count: int = 10) -> list[tuple[str, float]]:
     """The `count` likeliest tags of one excerpt with their probabilities, (tag,), best first."""
     if probabilities.shape != (len(tags),):
@@ -494,7 +494,7 @@ def _columns(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     shape = (-1, 1) if labels.ndim == 1 else labels.shape
     return labels.reshape(shape).bool(), scores.detach().reshape(shape)
 
-
+# %% ../chapters/13_music_tagging.ipynb #fa9096ed
 def _roc_auc(on: Tensor, scores: Tensor) -> float:
     """Of one tag, (item,): the share of pairs in the right order, ties counted half (eq. 13.7)."""
     _, place, often = scores.unique(return_inverse=True, return_counts=True)
