@@ -34,6 +34,7 @@ EXPERIMENTS = {
         "course_lib.experiments.priors",
         "chapter 12's trained priors: bits per code, continuations, upsampled rows",
     ),
+    "taggers": ("course_lib.experiments.taggers", "which instruments of the band sound (chapter 13)"),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "vqvae": ("course_lib.experiments.vqvae", "chapter 10's small VQ-VAE, its codebooks, losses and bounds"),
     "small_masks": (
