@@ -17,7 +17,7 @@
 #
 # **You need** chapter 1 (STFT, mel) and the idea of a convolution (chapter 6).
 #
-# **Time** <!-- minutes 13_music_tagging -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 13_music_tagging -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 13.0 Set up
