@@ -51,6 +51,7 @@ from torch import Tensor, nn
 from course_lib.training.official import fetch_weights, load_strictly
 from course_lib.training.parts import Part
 from course_lib.training.weight_files import read_structure
+from course_lib.vqvae import kmeans, nearest_codes, straight_through
 
 # %% [markdown]
 # The rest serves the chapter only.
@@ -65,6 +66,7 @@ from course_lib.notebook.claims import (NEEDS_REAL_DATA, Claim, difference_in_wo
                                         same_trend, show_claims)
 from course_lib.results import measured_card, measured_table
 from course_lib.training import load_trained
+from course_lib.vqvae import bits_per_second, code_counts, perplexity
 
 # %% [markdown]
 # ## 11.1 Three speeds of symbols
@@ -109,17 +111,14 @@ listen(heard[1][0], rate, "read back from a symbol for every 32 samples")
 listen(heard[2][0], rate, "read back from a symbol for every 128 samples")
 
 # %% [markdown]
-# How much is that? A symbol out of $K$ needs $\log_2 K$ bits, and a level with hop $h$ writes $f_s / h$ of them a second:
+# How much is that? As in chapter 10, a symbol out of $K$ needs $\log_2 K$ bits, and a level with hop $h$ writes $f_s / h$ of them a second:
 #
 # $$ \text{bits a second} = \frac{f_s}{h} \log_2 K. \tag{11.1} $$
 #
 # For 16-bit samples as they are, $h = 1$ and $K = 2^{16}$. Jukebox itself works at 44,100 Hz with $K = 2048$.
 
 # %%
-def bits(rate, hop, symbols):
-    """(11.1)."""
-    return rate / hop * math.log2(symbols)
-
+bits = bits_per_second                                              # (11.1)
 rows = [["16-bit samples", rate, bits(rate, 1, 2 ** 16) / 1000, bits(44100, 1, 2 ** 16) / 1000]]
 for hop in codec.hop_lengths:
     rows.append([f"hop {hop}", rate / hop, bits(rate, hop, 512) / 1000,
@@ -402,7 +401,7 @@ print("symbols", by_loop)
 assert by_loop == [0, 1, 0]
 
 # %% [markdown]
-# A song has many steps, and a table of all distances, 2048 to each, would fill the memory. It is worked off in pieces:
+# A song has many steps, and a table of all distances, 2048 to each, would fill the memory. Chapter 10's `nearest_codes` works it off in pieces; here the distance of the one that was chosen comes along:
 
 # %%
 #| export
@@ -410,9 +409,8 @@ def nearest(x: Tensor, codes: Tensor, piece: int = 8192) -> tuple[Tensor, Tensor
     """The nearest code of every vector, and its squared distance (eq. 11.4), `piece` vectors at a
     time, so that memory stays small. x: (vector, width); codes: (code, width). Returns (vector,)
     whole numbers and (vector,) distances. Section 11.4."""
-    found = [((x**2).sum(-1, keepdim=True) - 2 * x @ codes.T + (codes.T**2).sum(0, keepdim=True))
-             .min(-1) for x in x.split(piece)]
-    return torch.cat([one.indices for one in found]), torch.cat([one.values for one in found])
+    found = nearest_codes(x, codes, piece)
+    return found, (x - codes[found]).square().sum(-1)
 
 # %% [markdown]
 # It must agree with the loop:
@@ -579,7 +577,7 @@ class BottleneckBlock(RunningCodebook):
             if self.training:
                 statistics |= self.update_k(rows.detach(), codes.flatten())
             commit = (quantised.detach() - x).square().mean()
-            return codes, x + (quantised - x).detach(), commit, statistics
+            return codes, straight_through(x, quantised), commit, statistics
 
 # %% [markdown]
 # Now watch it. Vectors come from eight heaps in the plane; of the eight codes six begin far away from everything. Once without restarts, once with them:
@@ -1179,14 +1177,14 @@ show(figure, "jukebox_band while it learned: loss (sum of three levels), and cod
 # %%
 with torch.no_grad():
     all_codes = codec.encode(songs)
-perplexity = []
+rows = []
 for level, one in enumerate(all_codes):
-    p = torch.bincount(one.flatten(), minlength=512) / one.numel()
-    perplexity.append([f"hop {codec.hop_lengths[level]}", one.numel(), int((p > 0).sum()),
-                       float((-(p * (p + 1e-12).log()).sum()).exp())])
-show_table(perplexity, ["level", "symbols", "different ones", "perplexity"], digits=0,
+    counts = code_counts(one, 512)
+    rows.append([f"hop {codec.hop_lengths[level]}", one.numel(), int((counts > 0).sum()),
+                 float(perplexity(counts))])
+show_table(rows, ["level", "symbols", "different ones", "perplexity"], digits=0,
            caption=f"{len(songs)} test songs, {P.seconds:g} s each; 512 codes a level.")
-assert all(row[3] > 40 for row in perplexity)
+assert all(row[3] > 40 for row in rows)
 
 # %% [markdown]
 # ## 11.9 What each level keeps
@@ -1327,27 +1325,9 @@ for column, label in zip(gains, columns):
 # Numbers on a line: 7 becomes 10 with the codebook {0, 10}, the rest −3 becomes −2 with {−2, 2}, the rest −1 becomes −1 with {−1, 1}: $10 - 2 - 1 = 7$, with three bits and six stored numbers. Eight codes of
 # a single book would need eight.
 #
-# Codebooks can be found by **k-means**, which is (11.5) with all data at once:
-
-# %%
-#| export
-def k_means(x: Tensor, codes: int, steps: int = 10, seed: int = 0) -> Tensor:
-    """`codes` means of the vectors x (vector, width): (codes, width). Begins at random vectors;
-    a mean that no vector is nearest to begins again at another. Section 11.10."""
-    if len(x) < codes:
-        raise ValueError(f"x has {len(x)} vectors; expected at least {codes}, one for each mean")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = lambda: x[torch.randperm(len(x), generator=generator)[:codes]]
-    means = drawn().clone()
-    for _ in range(steps):
-        chosen = nearest(x, means)[0]
-        count = torch.bincount(chosen, minlength=codes)[:, None]
-        total = torch.zeros_like(means).index_add_(0, chosen, x)
-        means = torch.where(count > 0, total / count.clamp_min(1), drawn())
-    return means
-
-# %% [markdown]
-# And the quantiser: fit a codebook, take it off, fit the next to the rest.
+# Codebooks can be found by chapter 10's **k-means** (`kmeans`), which is (11.5) with all data at once.
+#
+# The quantiser: fit a codebook, take it off, fit the next to the rest.
 
 # %%
 #| export
@@ -1364,16 +1344,16 @@ class ResidualQuantiser:
 
     @classmethod
     def fit(cls, x: Tensor, stages: int, codes: int, seed: int = 0) -> "ResidualQuantiser":
-        codebooks = []
-        for stage in range(stages):
-            codebooks.append(k_means(x, codes, seed=seed + stage))
-            x = x - codebooks[-1][nearest(x, codebooks[-1])[0]]
+        codebooks, generator = [], torch.Generator().manual_seed(seed)
+        for _ in range(stages):
+            codebooks.append(kmeans(x, codes, 10, generator))
+            x = x - codebooks[-1][nearest_codes(x, codebooks[-1])]
         return cls(codebooks)
 
     def encode(self, x: Tensor) -> Tensor:
         codes = []
         for codebook in self.codebooks:
-            codes.append(nearest(x, codebook)[0])
+            codes.append(nearest_codes(x, codebook))
             x = x - codebook[codes[-1]]
         return torch.stack(codes, -1)
 
@@ -1584,7 +1564,7 @@ assert all(torch.equal(a, b) for a, b in zip(read.parameters(), published_size.p
 # | `multispectral_loss`, `linf_loss`, `bandwidth_of` | what an error is | 11.7 |
 # | `spectral_convergence`, `log_spectral_distance` | how codecs are compared | 11.7 |
 # | `CodecStep`, `codebook_part`, `random_downmix` | training | 11.8 |
-# | `k_means`, `ResidualQuantiser` | residual quantisation | 11.10 |
+# | `ResidualQuantiser` | residual quantisation | 11.10 |
 # | `HierarchicalVQVAE` | one autoencoder for all levels | 11.11 |
 # | `load_official` | the published weights | 11.12 |
 #

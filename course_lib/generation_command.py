@@ -1,6 +1,7 @@
 """`course generate -o FILE`: new music from chapter 12's priors, asked for by labels, lyrics, a beginning and a seed.
 
-The codec is chapter 11's, the priors are chapter 12's; both come with the course. The same options give the same file.
+The codec is chapter 11's and comes with the course; the priors are chapter 12's and are trained first, by `course train
+priors_band_top` and `course train priors_band_up`. The same options give the same file.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="how much of it is taken (default: 4)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
     parser.add_argument("--temperature", type=float, default=0.95, metavar="X",
-                        help="below 1 bolder, above 1 wilder (default: 0.95)")
+                        help="below 1 what is likeliest, above 1 wilder (default: 0.95)")
     parser.add_argument("--top-p", type=float, default=0.95, metavar="P",
                         help="draw from the likeliest codes with this share; 0: from all (default: 0.95)")
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest; 0: from all")

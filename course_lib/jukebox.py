@@ -6,7 +6,7 @@ __all__ = ['RESOLUTIONS', 'ResConv1DBlock', 'Resnet1D', 'EncoderConvBlock', 'Dec
            'check_hops', 'check_level', 'check_codes', 'to_hops', 'LevelAutoencoders', 'VQVAE', 'magnitudes',
            'spectral_distance', 'multispectral_loss', 'linf_loss', 'bandwidth_of', 'measure_bandwidth',
            'spectral_convergence', 'log_spectral_distance', 'in_decibels', 'CodecStep', 'CodebookState',
-           'codebook_part', 'random_downmix', 'k_means', 'ResidualQuantiser', 'HierarchicalVQVAE', 'load_official']
+           'codebook_part', 'random_downmix', 'ResidualQuantiser', 'HierarchicalVQVAE', 'load_official']
 
 # %% ../chapters/11_music_vq_vae.ipynb #d08ccf2d
 import math
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .training.official import fetch_weights, load_strictly
 from .training.parts import Part
 from .training.weight_files import read_structure
+from .vqvae import kmeans, nearest_codes, straight_through
 
 # %% ../chapters/11_music_vq_vae.ipynb #2706f693
 class ResConv1DBlock(nn.Module):
@@ -167,9 +168,8 @@ def nearest(x: Tensor, codes: Tensor, piece: int = 8192) -> tuple[Tensor, Tensor
     """The nearest code of every vector, and its squared distance (eq. 11.4), `piece` vectors at a
     time, so that memory stays small. x: (vector, width); codes: (code, width). Returns (vector,)
     whole numbers and (vector,) distances. Section 11.4."""
-    found = [((x**2).sum(-1, keepdim=True) - 2 * x @ codes.T + (codes.T**2).sum(0, keepdim=True))
-             .min(-1) for x in x.split(piece)]
-    return torch.cat([one.indices for one in found]), torch.cat([one.values for one in found])
+    found = nearest_codes(x, codes, piece)
+    return found, (x - codes[found]).square().sum(-1)
 
 # %% ../chapters/11_music_vq_vae.ipynb #185639f7
 class Codebook(nn.Module):
@@ -287,7 +287,7 @@ class BottleneckBlock(RunningCodebook):
             if self.training:
                 statistics |= self.update_k(rows.detach(), codes.flatten())
             commit = (quantised.detach() - x).square().mean()
-            return codes, x + (quantised - x).detach(), commit, statistics
+            return codes, straight_through(x, quantised), commit, statistics
 
 # %% ../chapters/11_music_vq_vae.ipynb #ab8cda01
 class Bottleneck(nn.Module):
@@ -585,22 +585,6 @@ def random_downmix(stereo: Tensor, generator: torch.Generator | None = None) -> 
     return a * stereo[:, :1] + (1 - a) * stereo[:, 1:]
 
 # %% ../chapters/11_music_vq_vae.ipynb #00cae586
-def k_means(x: Tensor, codes: int, steps: int = 10, seed: int = 0) -> Tensor:
-    """`codes` means of the vectors x (vector, width): (codes, width). Begins at random vectors;
-    a mean that no vector is nearest to begins again at another. Section 11.10."""
-    if len(x) < codes:
-        raise ValueError(f"x has {len(x)} vectors; expected at least {codes}, one for each mean")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = lambda: x[torch.randperm(len(x), generator=generator)[:codes]]
-    means = drawn().clone()
-    for _ in range(steps):
-        chosen = nearest(x, means)[0]
-        count = torch.bincount(chosen, minlength=codes)[:, None]
-        total = torch.zeros_like(means).index_add_(0, chosen, x)
-        means = torch.where(count > 0, total / count.clamp_min(1), drawn())
-    return means
-
-# %% ../chapters/11_music_vq_vae.ipynb #f8fd7234
 class ResidualQuantiser:
     """Codebooks in a row, each for what the ones before it left (eq. 11.11).
 
@@ -614,16 +598,16 @@ class ResidualQuantiser:
 
     @classmethod
     def fit(cls, x: Tensor, stages: int, codes: int, seed: int = 0) -> "ResidualQuantiser":
-        codebooks = []
-        for stage in range(stages):
-            codebooks.append(k_means(x, codes, seed=seed + stage))
-            x = x - codebooks[-1][nearest(x, codebooks[-1])[0]]
+        codebooks, generator = [], torch.Generator().manual_seed(seed)
+        for _ in range(stages):
+            codebooks.append(kmeans(x, codes, 10, generator))
+            x = x - codebooks[-1][nearest_codes(x, codebooks[-1])]
         return cls(codebooks)
 
     def encode(self, x: Tensor) -> Tensor:
         codes = []
         for codebook in self.codebooks:
-            codes.append(nearest(x, codebook)[0])
+            codes.append(nearest_codes(x, codebook))
             x = x - codebook[codes[-1]]
         return torch.stack(codes, -1)
 

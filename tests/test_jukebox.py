@@ -29,7 +29,6 @@ from course_lib.jukebox import (
     bandwidth_of,
     codebook_part,
     in_decibels,
-    k_means,
     linf_loss,
     load_official,
     log_spectral_distance,
@@ -405,10 +404,11 @@ def test_residual_quantiser_halves_what_is_left():
     assert errors[0] > errors[1] > errors[2]
     assert errors[0] == pytest.approx(float(nearest(x, quantiser.codebooks[0])[1].mean()) / 4, rel=1e-3)
     assert torch.equal(Codebook.rows(x.T[None]), x)
-    centres = k_means(torch.cat([noise(50, 2, scale=0.01), 5 + noise(50, 2, scale=0.01)]), 2, seed=0)
+    heaps = torch.cat([noise(50, 2, scale=0.01), 5 + noise(50, 2, scale=0.01)])
+    centres = ResidualQuantiser.fit(heaps, stages=1, codes=2, seed=0).codebooks[0]
     assert sorted(round(float(c.mean())) for c in centres) == [0, 5]
-    with pytest.raises(ValueError, match="x has 10 vectors"):
-        k_means(noise(10, 2), 16)
+    with pytest.raises(ValueError, match="at least as many vectors as codes"):
+        ResidualQuantiser.fit(noise(10, 2), stages=1, codes=16)
 
 
 # --------------------------------------------------------------------------------------------------------- bad input

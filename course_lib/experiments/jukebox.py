@@ -7,7 +7,6 @@ data/results/11_music_vq_vae holds what came of it: a row a run and level (runs)
 """
 
 import io
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from course_lib import vqvae
 from course_lib.data import open_tracks
 from course_lib.data.band.soundfonts import file_sha256
 from course_lib.data.loaders import chunk_generator
@@ -156,7 +156,7 @@ def score_rows(reference: Tensor, output: Tensor, **columns) -> list[dict]:
 
 def bits_per_second(model: VQVAE, level: int, rate: float = RATE) -> float:
     """What the codes of a level need: log2(l_bins) bits a code."""
-    return rate / model.hop_lengths[level] * math.log2(model.l_bins)
+    return vqvae.bits_per_second(rate, model.hop_lengths[level], model.l_bins)
 
 
 def through_opus(x: Tensor, compression_level: float, rate: int = RATE) -> tuple[Tensor, float]:

@@ -38,7 +38,7 @@ from course_lib.results import machine
 from course_lib.training import load_trained
 
 TOPIC = "12_priors_and_sampling"
-CODEC, TOP, UPSAMPLER = "jukebox_band", "priors_band_top", "priors_band_up"          # committed checkpoints
+CODEC, TOP, UPSAMPLER = "jukebox_band", "priors_band_top", "priors_band_up"          # names of checkpoints
 SONG_SECONDS = 20.0
 
 
