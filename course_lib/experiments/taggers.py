@@ -5,8 +5,8 @@ the rest, vocals), of which some are left out by chance, so that every instrumen
 training the sources may come from several songs, each through a random tilt and at a random level. A tag is on where
 one of its parts plays for at least LEAST seconds of the chunk.
 
-`course train tagger_band` and `course train harmonic_band` train the networks that come with the course on
-`training_chunks`. `course experiment taggers` scores them on test songs, on the same songs played with a soundfont that
+`course train tagger_band` trains the network that comes with the course, `course train harmonic_band` a harmonic one,
+both on `training_chunks`. `course experiment taggers` scores them on test songs, on the same songs played with a soundfont that
 no training heard, and beside them a linear model of each band's mean level and spread. data/results/13_music_tagging
 holds a row a method and set (runs) and a row a tag (tags).
 """
