@@ -6,9 +6,9 @@ training the sources may come from several songs, each through a random tilt and
 one of its parts plays for at least LEAST seconds of the chunk.
 
 `course train tagger_band` trains the network that comes with the course, `course train harmonic_band` a harmonic one,
-both on `training_chunks`. `course experiment taggers` scores them on test songs, on the same songs played with a soundfont that
-no training heard, and beside them a linear model of each band's mean level and spread. data/results/13_music_tagging
-holds a row a method and set (runs) and a row a tag (tags).
+both on `training_chunks`. `course experiment taggers` scores them on test songs, on the same songs played with a
+soundfont that no training heard, and beside them a linear model of each band's mean level and spread. data/results/
+13_music_tagging holds a row a method and set (runs) and a row a tag (tags).
 """
 
 import time
