@@ -24,21 +24,24 @@ from course_lib.data import Track, open_tracks
 from course_lib.data.band import compose
 from course_lib.data.band.labels import label_numbers, lyrics_of, words_of
 from course_lib.data.mono import mono_tracks
+from course_lib.data.resampling import resample
 from course_lib.experiments.demucs import RATE, songs_of
 from course_lib.experiments.runner import Experiment, Work
+from course_lib.experiments.taggers import RATE as TAGGER_RATE
+from course_lib.experiments.taggers import activity
 from course_lib.paths import data_dir
 from course_lib.priors import (
     SimplePrior,
     get_relevant_lyric_tokens,
     prior_loss,
-    sample_level,
+    sample_levels,
 )
 from course_lib.progress import progress
 from course_lib.results import machine
 from course_lib.training import load_trained
 
 TOPIC = "12_priors_and_sampling"
-CODEC, TOP, UPSAMPLER = "jukebox_band", "priors_band_top", "priors_band_up"          # names of checkpoints
+CODEC, TOP, UPSAMPLER, TAGGER = "jukebox_band", "priors_band_top", "priors_band_up", "tagger_band"     # checkpoints
 SONG_SECONDS = 20.0
 
 
@@ -223,12 +226,12 @@ class Sizes:
     train_songs: int = 60             # for counting codes
     prime_seconds: float = 6.0        # of a song that is continued, or whose codes are given
     new_seconds: float = 5.0
-    draws: int = 2                    # of the upsampler for one top row
     temperature: float = 0.95
     top_p: float = 0.95
     codec: str = CODEC
     top: str = TOP
     upsampler: str = UPSAMPLER
+    tagger: str = TAGGER
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ class Run:
     measure: str
 
 
-MEASURES = ("bits", "continued", "filled in")
+MEASURES = ("bits", "continued", "filled in", "asked")
 
 
 def windows_for(model: SimplePrior, songs: Sequence[CodedSong]) -> CodeWindows:
@@ -309,13 +312,22 @@ def timbre(audio: Tensor) -> np.ndarray:
     return librosa.feature.mfcc(y=audio[0].numpy(), sr=RATE, n_mfcc=14).mean(1)[1:]
 
 
-def tempo_distance(first: Tensor, second: Tensor) -> float:
-    """How far two tempi are apart, in octaves, halves and doubles counting as equal: 0 to 0.5."""
+def tempo(audio: Tensor) -> float:
+    """The tempo of audio (1, time) in beats per minute, by its onsets."""
     import librosa
 
-    one, two = (float(librosa.feature.tempo(y=audio[0].numpy(), sr=RATE)[0]) for audio in (first, second))
+    return float(librosa.feature.tempo(y=audio[0].numpy(), sr=RATE)[0])
+
+
+def octaves_apart(one: float, two: float) -> float:
+    """How far two tempi are apart, in octaves, halves and doubles counting as equal: 0 to 0.5."""
     distance = abs(math.log2(one / two)) % 1
     return min(distance, 1 - distance)
+
+
+def tempo_distance(first: Tensor, second: Tensor) -> float:
+    """How far the tempi of two pieces of audio are apart, in octaves: 0 to 0.5."""
+    return octaves_apart(tempo(first), tempo(second))
 
 
 def song_labels(songs: Sequence[CodedSong]) -> dict:
@@ -324,55 +336,102 @@ def song_labels(songs: Sequence[CodedSong]) -> dict:
             "times": [list(song.times) for song in songs]}
 
 
+def drawn_levels(models: Sequence[SimplePrior], zs: Sequence[Tensor], seconds: float, labels: Mapping, sizes: Sizes,
+                 seed: int) -> list[Tensor]:
+    """Codes of a batch of songs up to `seconds`, drawn from the top down by `models`; zs as in `sample_levels`."""
+    hop, generator = models[0].raw_to_tokens, torch.Generator().manual_seed(seed)
+    ratio = max(model.cond_downsample or 1 for model in models)
+    samples = round(seconds * RATE / hop) // ratio * ratio * hop
+    return sample_levels({model.level: model for model in models}, zs, samples, labels, temp=sizes.temperature,
+                         top_p=sizes.top_p, generator=generator, progress="drawing codes")
+
+
+@torch.no_grad()
+def heard(codec: torch.nn.Module, zs: Sequence[Tensor], level: int) -> Tensor:
+    """Codes of a level as audio, (song, 1, time)."""
+    return torch.cat([codec.decode(row[None], level=level) for row in zs[level]])
+
+
+def with_next(rows: Sequence) -> list[tuple]:
+    """Each item with the next one, the last with the first."""
+    return list(zip(rows, [*rows[1:], rows[0]]))
+
+
 def measure_continued(work: Work) -> list[dict]:
-    """The beginning of each test song continued: does it keep key and tempo, compared with another song's?"""
+    """The beginning of each test song continued: does it keep key and tempo, compared with another song's? Beside it
+    the true continuation, through the same codec."""
     sizes, test, codec = work.settings, work.given["test"], load_trained(work.settings.codec)
     model = load_trained(sizes.top)
-    first, new = (round(seconds * RATE / model.raw_to_tokens) for seconds in (sizes.prime_seconds, sizes.new_seconds))
-    heard = []
-    for number, song in enumerate(progress(test, "continuing songs")):
-        zs = [torch.zeros(1, 0, dtype=torch.long) for _ in song.codes]
-        zs[model.level] = song.codes[model.level][None, :first]
-        zs = sample_level(model, zs, first + new, model.n_ctx // 2, song_labels([song]), temp=sizes.temperature,
-                          top_p=sizes.top_p, generator=torch.Generator().manual_seed(number))
-        with torch.no_grad():
-            audio = codec.decode(zs[model.level], level=model.level)[0]
-        heard.append(audio.split([first * model.raw_to_tokens, audio.shape[-1] - first * model.raw_to_tokens], -1))
-    rows = []
-    for number, song in enumerate(test):
-        given, after = heard[number]
-        other = heard[(number + 1) % len(heard)][0]
-        for which, begin in (("its own", given), ("another song's", other)):
-            rows.append({"song": song.name, "beginning": which,
-                         "chroma": f"{float(chroma(begin) @ chroma(after)):.4f}",
-                         "tempo_octaves": f"{tempo_distance(begin, after):.4f}"})
+    level, first = model.level, round(sizes.prime_seconds * RATE / model.raw_to_tokens)
+    given = [torch.zeros(len(test), 0, dtype=torch.long) for _ in test[0].codes]
+    given[level] = torch.stack([song.codes[level][:first] for song in test])
+    drawn = drawn_levels([model], given, sizes.prime_seconds + sizes.new_seconds, song_labels(test), sizes, 0)
+    played = [*given]
+    played[level] = torch.stack([song.codes[level][:drawn[level].shape[1]] for song in test])
+    rows, samples = [], first * model.raw_to_tokens
+    for which, zs in (("drawn", drawn), ("played", played)):
+        pieces = [(song, audio[:, :samples], audio[:, samples:]) for song, audio in zip(test, heard(codec, zs, level))]
+        for (song, begin, after), (_, other, _) in with_next(pieces):
+            rows += [{"song": song.name, "continuation": which, "beginning": name,
+                      "chroma": f"{float(chroma(one) @ chroma(after)):.4f}",
+                      "tempo_octaves": f"{tempo_distance(one, after):.4f}"}
+                     for name, one in (("its own", begin), ("another song's", other))]
     return rows
 
 
 def measure_filled_in(work: Work) -> list[dict]:
-    """One top row, several draws of the upsampler, and draws for other top rows: likeness of chroma and of timbre."""
+    """One top row, two draws of the upsampler, and draws for other top rows: likeness of chroma and of timbre."""
     sizes, test, codec = work.settings, work.given["test"], load_trained(work.settings.codec)
     model = load_trained(sizes.upsampler)
-    codes = round(sizes.new_seconds * RATE / model.raw_to_tokens) // model.cond_downsample * model.cond_downsample
-    drawn = {}
-    for number, song in enumerate(progress(test, "filling in songs")):
-        for draw in range(sizes.draws):
-            zs = [torch.zeros(1, 0, dtype=torch.long) for _ in song.codes]
-            zs[model.level + 1] = song.codes[model.level + 1][None]
-            zs = sample_level(model, zs, codes, model.n_ctx // 2, song_labels([song]), temp=sizes.temperature,
-                              top_p=sizes.top_p, generator=torch.Generator().manual_seed(1000 * draw + number))
-            with torch.no_grad():
-                drawn[number, draw] = codec.decode(zs[model.level], level=model.level)[0]
+    draws = []
+    for seed in range(2):
+        zs = [torch.zeros(len(test), 0, dtype=torch.long) for _ in test[0].codes]
+        zs[model.level + 1] = torch.stack([song.codes[model.level + 1] for song in test])
+        draws.append(heard(codec, drawn_levels([model], zs, sizes.new_seconds, song_labels(test), sizes, seed),
+                           model.level))
     rows = []
     for number, song in enumerate(test):
-        for which, other in (("one top row", (number, 1)), ("two top rows", ((number + 1) % len(test), 1))):
-            one, two = drawn[number, 0], drawn[other]
+        for which, other in (("one top row", number), ("two top rows", (number + 1) % len(test))):
+            one, two = draws[0][number], draws[1][other]
             rows.append({"song": song.name, "pair": which, "chroma": f"{float(chroma(one) @ chroma(two)):.4f}",
                          "timbre_distance": f"{float(np.linalg.norm(timbre(one) - timbre(two))):.3f}"})
     return rows
 
 
-KINDS = {"bits": measure_bits, "continued": measure_continued, "filled in": measure_filled_in}
+def tag_contrast(scores: Tensor, asked: Tensor) -> float:
+    """Mean score of the instruments that are asked for, less the mean of the others: scores, asked (bool) (tag,)."""
+    parts = [scores[asked], scores[~asked]]
+    one, two = (float(part.mean()) if len(part) else 0.0 for part in parts)
+    return one - two
+
+
+def measure_asked(work: Work) -> list[dict]:
+    """New music with the labels of each test song: does a tagger hear the instruments, and has it the tempo? Compared
+    with another song's labels, and with the songs themselves through the same codec."""
+    sizes, test, codec = work.settings, work.given["test"], load_trained(work.settings.codec)
+    models, tagger = [load_trained(name) for name in (sizes.top, sizes.upsampler)], load_trained(sizes.tagger)
+    level, labels = models[-1].level, song_labels(test)
+    middle = test[0].samples // 2 // models[0].raw_to_tokens * models[0].raw_to_tokens
+    labels["y"][:, 1] = middle                                    # neither the beginning of a song nor its end
+    empty = [torch.zeros(len(test), 0, dtype=torch.long) for _ in test[0].codes]
+    drawn = heard(codec, drawn_levels(models, empty, sizes.new_seconds, labels, sizes, 0), level)
+    first, count = middle // models[-1].raw_to_tokens, drawn.shape[-1] // models[-1].raw_to_tokens
+    empty[level] = torch.stack([song.codes[level][first:first + count] for song in test])
+    composed = [compose(seed_of(song.name), SONG_SECONDS) for song in test]
+    asked = [(activity(song).any(-1).any(0), song.bpm) for song in composed]
+    rows = []
+    for which, audio in (("drawn", drawn), ("played", heard(codec, empty, level))):
+        with torch.no_grad():
+            scores = tagger(resample(audio[:, 0], RATE, TAGGER_RATE))
+        for song, sound, score, (own, other) in zip(test, audio, scores, with_next(asked)):
+            rows += [{"song": song.name, "audio": which, "labels": name,
+                      "tag_contrast": f"{tag_contrast(score, tags):.4f}",
+                      "tempo_octaves": f"{octaves_apart(tempo(sound), bpm):.4f}"}
+                     for name, (tags, bpm) in (("its own", own), ("another song's", other))]
+    return rows
+
+
+KINDS = {"bits": measure_bits, "continued": measure_continued, "filled in": measure_filled_in, "asked": measure_asked}
 
 
 def all_runs(work: Work) -> list[Run]:

@@ -50,7 +50,8 @@ def networks() -> dict:
     for p in (*top.parameters(), *up.parameters()):                # else they hear neither lyrics nor what is above
         if p.ndim > 1:
             nn.init.normal_(p, std=0.3)
-    return {experiment.CODEC: with_facts(TinyCodec(), rate=RATE), experiment.TOP: top, experiment.UPSAMPLER: up}
+    return {experiment.CODEC: with_facts(TinyCodec(), rate=RATE), experiment.TOP: top, experiment.UPSAMPLER: up,
+            experiment.TAGGER: lambda x: x.abs().mean(-1, keepdim=True).expand(-1, 9).clamp(0, 1)}
 
 
 def song_track(seed: int, seconds: float = 2.0) -> Track:
@@ -191,10 +192,22 @@ def test_measurements_have_a_row_for_every_song(songs, monkeypatch):
         "unigram", "bigram", "model", "labels of another song", "another song above"}
     assert all(0 < float(row["bits"]) < 10 for row in rows) and len(rows) == 20
     continued = experiment.one_run(experiment.Run("continued"), work)["continued"]
-    assert [row["beginning"] for row in continued] == ["its own", "another song's"] * 2
+    assert [row["beginning"] for row in continued] == ["its own", "another song's"] * 4
+    assert [row["continuation"] for row in continued] == ["drawn"] * 4 + ["played"] * 4
     filled = experiment.one_run(experiment.Run("filled in"), work)
     assert [row["pair"] for row in filled["filled_in"]] == ["one top row", "two top rows"] * 2
     assert all(0 <= float(row["tempo_octaves"]) <= 0.5 for row in continued) and len(filled["runs"]) == 1
+    asked = experiment.measure_asked(SimpleNamespace(settings=sizes, given={"test": songs, "train": songs}))
+    assert [row["audio"] for row in asked] == ["drawn"] * 4 + ["played"] * 4
+    assert all(-1 <= float(row["tag_contrast"]) <= 1 and 0 <= float(row["tempo_octaves"]) <= 0.5 for row in asked)
+
+
+def test_what_is_asked_for_is_compared():
+    scores = torch.tensor([0.9, 0.8, 0.1, 0.3])
+    assert experiment.tag_contrast(scores, torch.tensor([True, True, False, False])) == pytest.approx(0.65)
+    assert experiment.tag_contrast(scores, torch.zeros(4, dtype=torch.bool)) == pytest.approx(-0.525)
+    assert experiment.octaves_apart(80, 160) == 0 and experiment.octaves_apart(100, 141.42) == pytest.approx(0.5, 1e-3)
+    assert experiment.octaves_apart(90, 60) == pytest.approx(experiment.octaves_apart(60, 90))
 
 
 # ------------------------------------------------------------------------------------------------------ the command
