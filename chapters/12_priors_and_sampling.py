@@ -32,8 +32,10 @@ if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is N
     get_ipython().run_line_magic("pip", 'install -q "git+https://github.com/OWNER/NAME@main"')
 from course_lib.notebook import setup
 P = setup("12_priors_and_sampling", threads=1,
-          cpu=dict(songs=350, steps=400, label_steps=250, up_steps=200, tokens=256),
-          gpu=dict(songs=2000, steps=2000, label_steps=1000, up_steps=1000, tokens=512))
+          cpu=dict(songs=350, steps=400, label_steps=250, up_steps=200, tokens=256,
+                   new_seconds=10, prime_seconds=4, more_seconds=4, draw_seconds=2.5),
+          gpu=dict(songs=2000, steps=2000, label_steps=1000, up_steps=1000, tokens=512,
+                   new_seconds=20, prime_seconds=6, more_seconds=10, draw_seconds=5))
 
 # %% [markdown]
 # What we write becomes the module `course_lib/priors.py`.
@@ -54,12 +56,17 @@ from course_lib.progress import progress as progress_bar
 import time
 import matplotlib.pyplot as plt
 import numpy as np
+from course_lib.data import recording
 from course_lib.data.band import compose, sung_syllables
 from course_lib.data.band.styles import STYLES
-from course_lib.notebook import Diagram, listen, mean_interval, show, show_table
+from course_lib.experiments import priors as experiment
+from course_lib.generation_command import asked_labels, read_prime
+from course_lib.notebook import (Diagram, listen, mean_interval, plot_spectrogram, show,
+                                 show_table)
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, Claim, difference_in_words, reproduced,
                                         same_trend, show_claims)
 from course_lib.results import measured, published
+from course_lib.training import load_trained
 
 # %% [markdown]
 # ## 12.1 What a row of codes costs
@@ -1208,7 +1215,7 @@ assert torch.equal(draw(), draw()) and not torch.equal(draw()[0], draw()[1])
 print("cached and uncached draw the same 2 x 40 codes")
 
 # %% [markdown]
-# And the time? Without a memory, code $t$ costs $t$ tokens: for $T$ codes about $T^2/2$ tokens go through the network. With one it is $T$. A wider network, measured here in processor time; section 12.13 has it for 512 codes:
+# And the time? Without a memory, code $t$ costs $t$ tokens: for $T$ codes about $T^2/2$ tokens go through the network. With one it is $T$. A wider network, measured here in processor time; section 12.14 has it for 512 codes:
 
 # %%
 torch.manual_seed(0)
@@ -2453,7 +2460,250 @@ assert all(torch.equal(a, b) for a, b in zip(zs, again))
 # %% [markdown]
 # With a codec and priors that are trained on its codes, `course generate` does this from the command line: labels, lyrics, a song to go on from, a seed.
 #
-# ## 12.13 What a cache saves
+# ## 12.13 Priors of the band
+#
+# Now for sound. Chapter 11's codec turned 300 songs of the band into codes, and two priors learned them: one for the top level, with style, tempo, instruments and sung syllables, and an upsampler for the level beneath. Both come with the course; `course train priors_band_top` and `course train priors_band_up` make them again.
+
+# %%
+codec = load_trained("jukebox_band")
+top, up = (load_trained(f"priors_band_{name}") for name in ("top", "up"))
+rate = codec.facts.rate
+show_table([[network.card["what"], network.card["parameters"] / 1e6, network.card["steps"],
+             network.card["minutes"], network.n_ctx, network.sample_length / rate]
+            for network in (top, up)],
+           ["prior", "million", "steps", "minutes", "codes of context", "seconds"], digits=1)
+
+# %% [markdown]
+# **What do they know?** Bits per code on the test songs, beside counts of single codes and of pairs; and what it costs to be told the wrong thing: the labels of another song, its letters, or, for the upsampler, its codes above.
+
+# %%
+song_bits = {}
+for row in measured("12_priors_and_sampling/bits"):
+    song_bits.setdefault((row["prior"], row["method"]), []).append(float(row["bits"]))
+bits_of = {key: torch.tensor(values) for key, values in song_bits.items()}
+show_table([[prior, method, *mean_interval(values)] for (prior, method), values in bits_of.items()],
+           ["prior", "what guesses", "bits per code", "from", "to"],
+           caption=f"Means over {len(values)} test songs and their 95% intervals; a blind guess "
+                   f"costs {math.log2(top.l_bins):g} bits.")
+
+# %% [markdown]
+# The same, as differences within songs, which is what counts:
+
+# %%
+def worse_by(prior, method, than="model"):
+    """By how many bits a method is worse in each song: (song,)."""
+    return bits_of[prior, method] - bits_of[prior, than]
+
+told = [key for key in bits_of if key[1] not in ("model", "unigram")]
+figure, axis = plt.subplots(figsize=(7, 2.6))
+for place, key in enumerate(told):
+    mean, low, high = mean_interval(worse_by(*key))
+    axis.errorbar(mean, -place, xerr=[[mean - low], [high - mean]], fmt="o",
+                  color="C0" if "top" in key[0] else "C1")
+axis.axvline(0, color="0.6", lw=1)
+axis.set_yticks([-n for n in range(len(told))],
+                [f"{'top' if 'top' in prior else 'upsampler'}: {method}" for prior, method in told])
+axis.set(xlabel="bits per code more than the model")
+show(figure, "What a code costs more with counts, and when the prior is told the wrong thing.",
+     "A row a method with mean and interval in bits more than the model; the bigram and another "
+     "song above are far to the right, wrong labels and letters near zero.")
+
+# %% [markdown]
+# The top level is hard to guess: its codes stand for six milliseconds each, and which of many similar ones comes next is mostly chance. What the upsampler is told from above is worth most by far.
+#
+# **Ten seconds of music.** Labels first; then the top level, from nothing:
+
+# %%
+def asked(style, tempo, instruments, seconds, batch=1):
+    """Labels for `sample_levels`: the middle of a song of 20 s, without words."""
+    numbers = asked_labels(style, tempo, instruments)
+    return {"y": torch.tensor([[20 * rate, 5 * rate, 0, *numbers]] * batch), "letters": [[]] * batch}
+
+def nothing(batch=1):
+    """Codes of no level yet."""
+    return [torch.zeros(batch, 0, dtype=torch.long) for _ in range(3)]
+
+labels = asked("rock", 120, "drums, electric bass, electric guitar", P.new_seconds)
+length = round(P.new_seconds * rate / 512) * 512
+like = dict(temp=0.95, top_p=0.95)
+zs = sample_levels({2: top}, nothing(), length, labels, generator=torch.Generator().manual_seed(1),
+                   progress="top level", **like)
+
+# %% [markdown]
+# Early sound: the codec can decode the top level alone. It's like hearing a band through a wall, for hop 128 keeps little above some hundred hertz:
+
+# %%
+def decoded(zs, level, song=0):
+    """Codes of a level as sound, (1, time)."""
+    with torch.no_grad():
+        return codec.decode(zs[level][song:song + 1], level=level)[0]
+
+coarse = decoded(zs, 2)
+listen(coarse, rate, "new music, top level only")
+
+# %% [markdown]
+# Then the upsampler writes four codes for each of the top, and knows them all beforehand, also those to come:
+
+# %%
+zs = sample_levels({1: up}, zs, length, labels, generator=torch.Generator().manual_seed(1),
+                   progress="level 1", **like)
+fine = decoded(zs, 1)
+print(f"{length / rate:.0f} s of music: {zs[2].shape[1]} + {zs[1].shape[1]} codes")
+listen(fine, rate, "new music, both levels")
+
+# %% [markdown]
+# What was added shows in the spectrogram:
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
+for axis, sound, name in zip(axes, (coarse, fine), ("top level only", "both levels")):
+    plot_spectrogram(sound[0], rate, name, ax=axis)
+show(figure, "The same codes of the top level, decoded alone and filled in by the upsampler.",
+     "Two spectrograms over ten seconds with the same events in time; the right one has more detail "
+     "and more strength at high frequencies.")
+high = [float(torch.fft.rfft(sound[0]).abs()[torch.fft.rfftfreq(sound.shape[1], 1 / rate) > 2000]
+              .square().sum()) for sound in (coarse, fine)]
+assert high[1] > high[0] > 0
+
+# %% [markdown]
+# Judge for yourself: sound and attack are the band's; a key and a beat come and go; there's no melody that one could sing. Three million parameters and some minutes of training are a ten-thousandth of what the paper spent, and a context of six seconds holds no form.
+#
+# **Is it what was asked for?** Music was drawn with the labels of each test song. Chapter 13's tagger hears it and gives each instrument a score: the *contrast* is the mean score of the instruments that were asked for, less the mean of all others. A tempo is measured from the onsets, and its distance to the one
+# asked for is counted in octaves, halves and doubles being equal. Beside it, the same for labels of *another* song, and for what the band really played, through the same codec: nothing drawn can be told apart better than that.
+
+# %%
+def by_kind(table, *names):
+    """Rows of a results table by the values of columns, each a list over songs."""
+    kinds = {}
+    for row in measured(f"12_priors_and_sampling/{table}"):
+        kinds.setdefault(tuple(row[name] for name in names), []).append(row)
+    return kinds
+
+def column(rows, name):
+    """A column as numbers, (song,)."""
+    return torch.tensor([float(row[name]) for row in rows])
+
+wanted = by_kind("asked", "audio", "labels")
+show_table([[audio, labels_of, float(column(rows, "tag_contrast").mean()),
+             float(column(rows, "tempo_octaves").mean())]
+            for (audio, labels_of), rows in wanted.items()],
+           ["music", "labels", "contrast of tags", "distance of tempi, octaves"],
+           caption=f"Means over {len(rows)} songs.")
+
+# %% [markdown]
+# In pairs, with intervals over songs:
+
+# %%
+def own_over_other(kinds, name, *first):
+    """How much larger a column is for a song's own, less another song's: (song,)."""
+    return column(kinds[*first, "its own"], name) - column(kinds[*first, "another song's"], name)
+
+tags_steered = own_over_other(wanted, "tag_contrast", "drawn")
+tempo_steered = -own_over_other(wanted, "tempo_octaves", "drawn")
+print("instruments, contrast:", difference_in_words(tags_steered, ""))
+print("tempo, nearer by octaves:", difference_in_words(tempo_steered, ""))
+
+# %% [markdown]
+# **Going on from a beginning.** A prime is encoded, and the prior goes on. Here six seconds of each test song were continued for five; chroma (chapter 7) tells whether the key stays, and the tempo is compared again, both with the song's own beginning and with another's:
+
+# %%
+continued = by_kind("continued", "continuation", "beginning")
+show_table([[music, begin, float(column(rows, "chroma").mean()),
+             float(column(rows, "tempo_octaves").mean())]
+            for (music, begin), rows in continued.items()],
+           ["continuation", "compared with", "likeness of chroma", "distance of tempi, octaves"],
+           caption=f"Means over {len(rows)} songs, top level. 1: equal chroma.")
+key_kept = own_over_other(continued, "chroma", "drawn")
+tempo_kept = -own_over_other(continued, "tempo_octaves", "drawn")
+print("key:", difference_in_words(key_kept, "of chroma"))
+print("tempo, nearer by octaves:", difference_in_words(tempo_kept, ""))
+
+# %% [markdown]
+# Now with a song of your own: put the path of a file between the quotes. Without one it's a recording that no model of this course has been trained on.
+
+# %%
+MY_SONG = ""
+prime = (read_prime(MY_SONG, rate, P.prime_seconds) if MY_SONG else
+         recording("fishin", start=14.0, seconds=P.prime_seconds, mono=True, rate=rate)[0][None])
+prime = prime[..., :prime.shape[-1] // 512 * 512]
+with torch.no_grad():
+    begun = [codes.long() for codes in codec.encode(prime)]
+listen(decoded(begun, 1), rate, "the beginning, through the codec")
+
+# %% [markdown]
+# Both levels begin with it, and go on:
+
+# %%
+more = prime.shape[-1] + round(P.more_seconds * rate / 512) * 512
+about = asked("folk", 100, "acoustic guitar, vocals", 20)
+whole = sample_levels({2: top, 1: up}, begun, more, about,
+                      generator=torch.Generator().manual_seed(0), progress="going on", **like)
+listen(decoded(whole, 1), rate, f"the beginning, and {P.more_seconds:g} s that are new")
+assert torch.equal(whole[1][:, :begun[1].shape[1]], begun[1])
+
+# %% [markdown]
+# **Structure above, timbre below.** One top row, three seeds of the upsampler. If the top level holds the structure, then notes stay and what is left to chance is detail:
+
+# %%
+row = zs[2][:, :round(P.draw_seconds * rate / 512) * 4].repeat(3, 1)
+thrice = [*nothing(3)[:2], row]
+thrice = sample_levels({1: up}, thrice, row.shape[1] * top.raw_to_tokens,
+                       asked("rock", 120, "drums, electric bass, electric guitar", 20, 3),
+                       generator=torch.Generator().manual_seed(3), progress="three draws", **like)
+for draw in range(3):
+    listen(decoded(thrice, 1, draw), rate, f"one top row, draw {draw + 1}")
+
+# %% [markdown]
+# Measured on the test songs' own top rows: two draws for one row against draws for two songs' rows, by likeness of chroma, and by distance of the mean mel cepstrum, which stands for timbre:
+
+# %%
+filled = by_kind("filled_in", "pair")
+show_table([[pair, *mean_interval(column(rows, "chroma")),
+             *mean_interval(column(rows, "timbre_distance"))] for (pair,), rows in filled.items()],
+           ["two draws for", "chroma", "from", "to", "timbre, distance", "from", "to"],
+           caption=f"{len(rows)} songs, means and intervals.")
+one_row, two_rows = filled["one top row",], filled["two top rows",]
+structure = column(one_row, "chroma") - column(two_rows, "chroma")
+timbre_kept = column(two_rows, "timbre_distance") - column(one_row, "timbre_distance")
+print("chroma, one row over two:", difference_in_words(structure, ""))
+print("timbre, nearer by:", difference_in_words(timbre_kept, ""))
+
+# %% [markdown]
+# **Does it read the words?** The layer that asks the letters, of the trained prior, on a test song with a singer. If the prior had learned which syllable is sung when, the picture would show a line that climbs (white: where the syllables really are):
+
+# %%
+song = next(one for one in experiment.band_codes("test", 2) if one.letters)
+windows = experiment.windows_for(top, [song])
+first = (len(song.codes[2]) - top.n_ctx) // 2
+item = windows.window(song, first)
+table = lyric_attention(top, 9, item["z"][None], item["y"][None])[0]        # (head, code, letter)
+text, places = get_relevant_lyric_tokens(song.letters, top.n_tokens, song.samples,
+                                         first * top.raw_to_tokens, top.sample_length, song.times)
+sung = [(song.times[n] / top.raw_to_tokens - first, at) for at, n in enumerate(places) if n >= 0]
+figure, axes = plt.subplots(1, len(table), figsize=(9, 2.6), sharey=True)
+for head, (axis, weights) in enumerate(zip(axes, table)):
+    axis.imshow(weights.T, origin="lower", aspect="auto", cmap="magma",
+                vmax=float(weights.quantile(0.99)))
+    axis.plot(*zip(*[(t, at) for t, at in sung if 0 <= t < top.n_ctx]), "w.", ms=1.5)
+    axis.set(title=f"head {head}", xlabel="code")
+axes[0].set_ylabel("letter")
+show(figure, "Where each code looks in the letters; white dots: when each letter is sung.",
+     "Four pictures of attention over 1024 codes and 96 letters, with a climbing line of white dots.")
+
+# %% [markdown]
+# Is there a line? Compare the mean place a code looks at with the letter that is sung then:
+
+# %%
+looked = (table * torch.arange(top.n_tokens)).sum(-1)                       # (head, code)
+inside = [(int(t), at) for t, at in sung if 0 <= t < top.n_ctx]
+heads = [float(np.corrcoef([float(row[t]) for t, _ in inside], [at for _, at in inside])[0, 1])
+         for row in looked]
+print("correlation by head:", [round(r, 1) for r in heads])
+letters_cost = worse_by("priors_band_top", "letters of another song")
+print("letters of another song cost", difference_in_words(letters_cost, "bits per code"))
+
+# %% [markdown]
+# ## 12.14 What a cache saves
 #
 # `benchmarks/priors_speed.py` draws 512 codes with a cache and without, in turn:
 
@@ -2469,7 +2719,7 @@ faster = {int(row["width"]): float(row["times_faster"]) for row in speed_rows}
 # %% [markdown]
 # The wider network gains more. A likely reason: with a cache each code goes through alone, and a small network then spends more time on calling its layers than on arithmetic.
 #
-# ## 12.14 What we built
+# ## 12.15 What we built
 #
 # | name | what | section |
 # |---|---|---|
@@ -2487,7 +2737,7 @@ faster = {int(row["width"]): float(row["times_faster"]) for row in speed_rows}
 #
 # All of it is in `course_lib.priors`.
 #
-# ## 12.15 Paper claims
+# ## 12.16 Paper claims
 #
 # What the authors say of songs of minutes, drawn by five billion parameters and judged by ears, *needs real data*. What can be tested here is tested on melodies; the unit is a song, trained once.
 
@@ -2517,14 +2767,14 @@ claims += [
           difference_in_words(100 * (by_time - evenly), "% of syllables"),
           same_trend(by_time - evenly)),
     *(Claim(f"A cache is at least 5 times faster at 512 codes, width {width}", "this chapter",
-            "12.13", None, f"{times:.1f} times", reproduced(min(times, 5.0), 5.0, 0))
+            "12.14", None, f"{times:.1f} times", reproduced(min(times, 5.0), 5.0, 0))
       for width, times in faster.items()),
     Claim("Lyrics can be understood where they are conditioned on", PAPER, "12.10", "by ear",
           "not run", NEEDS_REAL_DATA)]
 show_claims(claims)
 
 # %% [markdown]
-# ## 12.16 Exercises
+# ## 12.17 Exercises
 #
 # Try each before opening its answer. The answers are run by the course's tests.
 #
@@ -2596,7 +2846,7 @@ show_claims(claims)
 #
 # **6. Open.** Train `Labelled` without timing (zero its `x_cond`), with as many steps and two seeds each. Are the last bars of a song worth more bits? Which of the three times matters?
 #
-# ## 12.17 Sources
+# ## 12.18 Sources
 #
 # - P. Dhariwal, H. Jun, C. Payne, J. W. Kim, A. Radford and I. Sutskever, *Jukebox: a generative model for music*, 2020, arXiv 2005.00341.
 # - R. Child, S. Gray, A. Radford and I. Sutskever, *Generating long sequences with sparse transformers*, 2019, arXiv 1904.10509.

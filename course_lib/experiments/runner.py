@@ -244,6 +244,10 @@ def _write(variation, rows: Rows, work: Work) -> None:
         raise ValueError(
             f"the run gave no row for {main}; expected at least one, among rows for {', '.join(rows) or 'nothing'}"
         )
+    for table, found in rows.items():
+        if taken := sorted({name for row in found for name in row if name in columns}):
+            raise ValueError(f"rows for {table} have the column {taken[0]}, which a variation has, too; expected "
+                             "another name, for the variation's value stands in front of every row")
     work.filled.update(rows)
     for table in [*(table for table in rows if table != main), main]:
         work.results.append(table, [{**asdict(variation), **row} for row in rows[table]], columns)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.data import RandomChunks, Track
 from course_lib.experiments.demucs import RATE, middle, songs_of
@@ -25,7 +25,6 @@ from course_lib.results import machine
 from course_lib.training import FitSettings, fit, process_batches
 from course_lib.training.schedules import cosine
 from course_lib.vqvae import (
-    EMAVectorQuantizer,
     Quantised,
     SmallVQVAE,
     VQVAEStep,
@@ -117,12 +116,9 @@ def valid_songs(count: int = 12) -> list[Track]:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-class _Cut(EMAVectorQuantizer):
-    """A quantiser without the straight-through gradient: none passes it."""
-
-    def forward(self, z: Tensor) -> Quantised:
-        found = super().forward(z)
-        return found._replace(values=found.values.detach())
+def cut_gradient(quantizer: nn.Module, given: tuple, found: Quantised) -> Quantised:
+    """A forward hook of a quantiser: without the straight-through gradient, none passes it."""
+    return found._replace(values=found.values.detach())
 
 
 def new_model(run: Run, sizes: Sizes) -> SmallVQVAE:
@@ -131,7 +127,7 @@ def new_model(run: Run, sizes: Sizes) -> SmallVQVAE:
     variant = VARIANTS[run.variant]
     model = SmallVQVAE(run.size, sizes.dim, sizes.channels, blocks=sizes.blocks, **variant.model)
     if not variant.through:
-        model.quantizer.__class__ = _Cut
+        model.quantizer.register_forward_hook(cut_gradient)
     return model
 
 

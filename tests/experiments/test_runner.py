@@ -169,6 +169,11 @@ def test_what_is_no_variation_or_gives_no_row_fails_by_name(tmp_path):
         "gave no row for runs"
         in run_experiment(nothing, ["l1"], folder=tmp_path, cache=tmp_path / "cache").failed["l1, 0.001, 0"]
     )
+    twice = small(run=lambda variation, work: {"runs": [{"sdr": 1, "loss": "l2"}]}, stages=[first])
+    assert (
+        "rows for runs have the column loss, which a variation has, too"
+        in run_experiment(twice, ["l1"], folder=tmp_path, cache=tmp_path / "cache").failed["l1, 0.001, 0"]
+    )
 
 
 def _slow(variation, work):
