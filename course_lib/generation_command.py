@@ -1,7 +1,8 @@
 """`course generate -o FILE`: new music from chapter 12's priors, asked for by labels, lyrics, a beginning and a seed.
 
-The codec is chapter 11's and comes with the course; the priors are chapter 12's and are trained first, by `course train
-priors_band_top` and `course train priors_band_up`. The same options give the same file.
+The codec is chapter 11's, the priors are chapter 12's; all come with the course, and `--codec` and `--priors` take
+others that `course train` has made. The same options give the same file on one machine; between machines rounding may
+change a draw, and with it all that follows.
 """
 
 import argparse

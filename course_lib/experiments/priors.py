@@ -223,7 +223,8 @@ class Sizes:
     """What the measurements share."""
 
     songs: int = 20                   # of the test split
-    train_songs: int = 60             # for counting codes
+    train_songs: int = 60             # for counting codes, and further ones: those that the priors learned from
+    further_songs: int = 240
     prime_seconds: float = 6.0        # of a song that is continued, or whose codes are given
     new_seconds: float = 5.0
     temperature: float = 0.95
@@ -398,11 +399,13 @@ def measure_filled_in(work: Work) -> list[dict]:
     return rows
 
 
-def tag_contrast(scores: Tensor, asked: Tensor) -> float:
-    """Mean score of the instruments that are asked for, less the mean of the others: scores, asked (bool) (tag,)."""
-    parts = [scores[asked], scores[~asked]]
-    one, two = (float(part.mean()) if len(part) else 0.0 for part in parts)
-    return one - two
+def tag_likeness(scores: Tensor, asked: Tensor) -> Tensor:
+    """How alike scores and labels are, both (song, tag), each less its mean over songs: cosines, (song,), -1 to 1.
+
+    Without the means, an instrument that nearly every song has would decide. 0 for a song that is like the mean.
+    """
+    one, two = (table.float() - table.float().mean(0) for table in (scores, asked))
+    return torch.nn.functional.cosine_similarity(one, two, dim=1, eps=1e-6)
 
 
 def measure_asked(work: Work) -> list[dict]:
@@ -418,16 +421,17 @@ def measure_asked(work: Work) -> list[dict]:
     first, count = middle // models[-1].raw_to_tokens, drawn.shape[-1] // models[-1].raw_to_tokens
     empty[level] = torch.stack([song.codes[level][first:first + count] for song in test])
     composed = [compose(seed_of(song.name), SONG_SECONDS) for song in test]
-    asked = [(activity(song).any(-1).any(0), song.bpm) for song in composed]
+    asked, bpm = torch.stack([activity(song).any(-1).any(0) for song in composed]), [song.bpm for song in composed]
     rows = []
     for which, audio in (("drawn", drawn), ("played", heard(codec, empty, level))):
         with torch.no_grad():
-            scores = tagger(resample(audio[:, 0], RATE, TAGGER_RATE))
-        for song, sound, score, (own, other) in zip(test, audio, scores, with_next(asked)):
-            rows += [{"song": song.name, "audio": which, "labels": name,
-                      "tag_contrast": f"{tag_contrast(score, tags):.4f}",
-                      "tempo_octaves": f"{octaves_apart(tempo(sound), bpm):.4f}"}
-                     for name, (tags, bpm) in (("its own", own), ("another song's", other))]
+            scores = tagger(resample(audio[:, 0], RATE, TAGGER_RATE))                         # (song, tag)
+        for number, (song, sound) in enumerate(zip(test, audio)):
+            for name, step in (("its own", 0), ("another song's", 1)):
+                other = (number + step) % len(test)
+                rows.append({"song": song.name, "audio": which, "labels": name,
+                             "tags": f"{float(tag_likeness(scores, asked.roll(-step, 0))[number]):.4f}",
+                             "tempo_octaves": f"{octaves_apart(tempo(sound), bpm[other]):.4f}"})
     return rows
 
 
@@ -449,9 +453,10 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
 
 
 def shared_songs(sizes: Sizes, cache: Path) -> dict[str, list[CodedSong]]:
-    """Coded songs of the test split, and of the train split for counting."""
+    """Coded songs of the test split, and those that the priors learned from, for counting."""
     return {"test": band_codes("test", sizes.songs, sizes.codec),
-            "train": band_codes("train", sizes.train_songs, sizes.codec)}
+            "train": (band_codes("train", sizes.train_songs, sizes.codec)
+                      + band_codes("further", sizes.further_songs, sizes.codec))}
 
 
 EXPERIMENT = Experiment(

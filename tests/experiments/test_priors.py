@@ -199,13 +199,15 @@ def test_measurements_have_a_row_for_every_song(songs, monkeypatch):
     assert all(0 <= float(row["tempo_octaves"]) <= 0.5 for row in continued) and len(filled["runs"]) == 1
     asked = experiment.measure_asked(SimpleNamespace(settings=sizes, given={"test": songs, "train": songs}))
     assert [row["audio"] for row in asked] == ["drawn"] * 4 + ["played"] * 4
-    assert all(-1 <= float(row["tag_contrast"]) <= 1 and 0 <= float(row["tempo_octaves"]) <= 0.5 for row in asked)
+    assert all(-1 <= float(row["tags"]) <= 1 and 0 <= float(row["tempo_octaves"]) <= 0.5 for row in asked)
 
 
 def test_what_is_asked_for_is_compared():
-    scores = torch.tensor([0.9, 0.8, 0.1, 0.3])
-    assert experiment.tag_contrast(scores, torch.tensor([True, True, False, False])) == pytest.approx(0.65)
-    assert experiment.tag_contrast(scores, torch.zeros(4, dtype=torch.bool)) == pytest.approx(-0.525)
+    asked = torch.tensor([[True, True, False], [True, False, True], [True, True, False]])
+    scores = torch.tensor([[0.9, 0.8, 0.1], [0.9, 0.2, 0.7], [0.9, 0.8, 0.1]])
+    assert torch.allclose(experiment.tag_likeness(scores, asked), torch.ones(3))     # drums in every song say nothing
+    assert (experiment.tag_likeness(scores, asked.roll(-1, 0))[:2] < 0).all()
+    assert torch.equal(experiment.tag_likeness(torch.ones(3, 3), asked), torch.zeros(3))
     assert experiment.octaves_apart(80, 160) == 0 and experiment.octaves_apart(100, 141.42) == pytest.approx(0.5, 1e-3)
     assert experiment.octaves_apart(90, 60) == pytest.approx(experiment.octaves_apart(60, 90))
 
