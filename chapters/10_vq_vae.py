@@ -1734,7 +1734,7 @@ show_claims(claims)
 #
 # ## 10.18 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/10_vq_vae.ipynb) has more tasks, with checks.
 #
 # **1. Bits.** Jukebox's top level: 44,100 Hz, a code for 128 samples, 2048 codes. How many kbit/s? And its bottom level, a code for 8 samples?
 #

@@ -1616,7 +1616,7 @@ show_claims(claims)
 #
 # ## 11.15 Exercises
 #
-# Try each before opening its answer.
+# Try each before opening its answer. The graded [assignment of this chapter](assignments/11_music_vq_vae.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** A codec for speech works at 16,000 Hz with hop 320 and 8 residual codebooks of 1024. How many bits a second?
 #

@@ -24,11 +24,12 @@ class RubricChecks:
     """The checks of one rubric: a subclass in the assignment's folder, named Test..., says how a song is measured.
 
     songs: the songs, or pairs of them, that the rubric's means are over. rounding: dB, how far the rubric's decimals
-    may be from the mean.
+    may be from the mean. what: the numbers are, for the table's card.
     """
 
     songs: tuple = ()
     rounding = 0.06
+    what = "SDR in dB"
 
     def measure(self, names: dict, song, columns: list[str], rows: list[str]) -> Table:
         """The rubric's table for one song, by the functions of the experiment cell."""
@@ -105,7 +106,7 @@ class RubricChecks:
                 "rubric",
                 {
                     "tables": ["rubric"],
-                    "what": "SDR in dB, the table in the rubric of the assignment's open task, for each song (or "
+                    "what": f"{self.what}, the table in the rubric of the assignment's open task, for each song (or "
                     "pair) of the band's test set",
                     "command": f"COURSE_STORE_RESULTS=1 pytest tests/classroom/{self.topic()}",
                 },
