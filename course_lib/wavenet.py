@@ -2,14 +2,14 @@
 
 # %% auto #0
 __all__ = ['SYMBOLS', 'LOOSE', 'mu_law_encode', 'mu_law_decode', 'check_codes', 'CausalConv1d', 'receptive_field', 'WaveNetLayer',
-           'repeat_frames', 'WaveNet', 'scaled', 'check_sizes', 'check_latents', 'DilatedResConv', 'TemporalEncoder',
-           'WaveNetAutoencoder', 'WaveNetStep', 'bits_per_sample', 'draw', 'check_generation', 'generate_naive',
-           'QueuedConv', 'QueuedWaveNet', 'generate_queued', 'generate']
+           'repeat_frames', 'WaveNet', 'scaled', 'check_sizes', 'check_sequence', 'check_latents', 'DilatedResConv',
+           'TemporalEncoder', 'WaveNetAutoencoder', 'WaveNetStep', 'bits_per_sample', 'draw', 'check_generation',
+           'generate_naive', 'QueuedConv', 'QueuedWaveNet', 'generate_queued', 'generate', 'LinearProbe', 'between']
 
 # %% ../chapters/15_wavenet_autoencoder.ipynb #e7a7cbdc
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #7ad83c73
+# %% ../chapters/15_wavenet_autoencoder.ipynb #cb8945ea
 SYMBOLS = 256                       # of the mu-law code
 
 
@@ -25,7 +25,7 @@ def mu_law_encode(x: Tensor, mu: int = 255) -> Tensor:
     """Audio in [-1, 1], any shape, to whole numbers 0 to mu, finer near silence (eq. 15.1).
 
     Beyond [-1, 1] it is clipped. Silence gives 127. As the official code it cuts off and does not
-    round, see `mu_law_decode`. ValueError for whole numbers and NaN. Source: ITU-T G.711, van den
+    round, see `mu_law_decode`. ValueError for whole numbers and NaN. Source: ITU-T G.711; van den
     Oord et al. 2016, section 2.2; facebookresearch/music-translation; section 15.2.
     """
     if not x.is_floating_point() or torch.isnan(x).any():
@@ -35,7 +35,7 @@ def mu_law_encode(x: Tensor, mu: int = 255) -> Tensor:
     y = x.sign() * torch.log1p(mu * x.abs()) / math.log1p(mu)      # in [-1, 1]
     return ((y + 1) / 2 * mu).long()
 
-
+# %% ../chapters/15_wavenet_autoencoder.ipynb #e4aee16e
 def mu_law_decode(codes: Tensor, mu: int = 255) -> Tensor:
     """Whole numbers 0 to mu to float32 audio (eq. 15.2): code 128 is silence, 127 a little below.
 
@@ -112,7 +112,7 @@ def repeat_frames(z: Tensor, time: int) -> Tensor:
                          "frames that divides that of the samples")
     return z.repeat_interleave(time // z.shape[-1], dim=-1)
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #e73429a4
+# %% ../chapters/15_wavenet_autoencoder.ipynb #a142cced
 class WaveNet(nn.Module):
     """The decoder: what the next sample may be, given those before it and a code z (section 15.7).
 
@@ -126,10 +126,9 @@ class WaveNet(nn.Module):
     def __init__(self, latent_d: int = 128, blocks: int = 4, layers: int = 10,
                  kernel_size: int = 2, residual_channels: int = 128, skip_channels: int = 128):
         super().__init__()
-        sizes = dict(latent_d=latent_d, blocks=blocks, layers=layers, kernel_size=kernel_size,
-                     residual_channels=residual_channels, skip_channels=skip_channels)
-        check_sizes(**sizes)
-        self.sizes = sizes
+        self.sizes = dict(latent_d=latent_d, blocks=blocks, layers=layers, kernel_size=kernel_size,
+                          residual_channels=residual_channels, skip_channels=skip_channels)
+        check_sizes(**self.sizes)
         self.layers = nn.ModuleList(
             WaveNetLayer(residual_channels, skip_channels, latent_d, kernel_size, 2 ** i)
             for _ in range(blocks) for i in range(layers))
@@ -145,9 +144,7 @@ class WaveNet(nn.Module):
         return receptive_field(*(self.sizes[name] for name in ("blocks", "layers", "kernel_size")))
 
     def forward(self, codes: Tensor, z: Tensor | None = None) -> Tensor:
-        check_codes(codes)
-        if codes.ndim != 2:
-            raise ValueError(f"codes have shape {tuple(codes.shape)}; expected (batch, time)")
+        check_sequence(codes)
         check_latents(z, len(codes), self.sizes["latent_d"])
         x = scaled(codes, self.logits.weight.dtype)                # (batch, 1, time)
         x = self.first_conv(F.pad(x, (1, 0))[..., :-1])            # the last sample isn't seen
@@ -160,7 +157,7 @@ class WaveNet(nn.Module):
             y = y + repeat_frames(self.condition(z), y.shape[-1])
         return self.logits(y.relu())
 
-
+# %% ../chapters/15_wavenet_autoencoder.ipynb #72c089ac
 def scaled(codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Codes (batch, time) as the networks take them in: (batch, 1, time), from -0.5 to 0.5."""
     return codes[:, None].to(dtype) / 255 - 0.5
@@ -173,16 +170,22 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} is {size!r}; expected a whole number from 1 on")
 
 
+def check_sequence(codes: Tensor, least: int = 1) -> None:
+    """ValueError unless codes are whole numbers (batch, time), 0 to 255, `least` samples long."""
+    check_codes(codes)
+    if codes.ndim != 2 or codes.shape[-1] < least:
+        raise ValueError(f"codes have shape {tuple(codes.shape)}; expected (batch, time) with "
+                         f"{least} samples or more")
+
+
 def check_latents(z: Tensor | None, batch: int, latent_d: int) -> None:
     """ValueError unless z is None or float (batch, latent_d, frame) with a frame at least."""
-    if z is None:
-        return
-    if (z.ndim != 3 or z.shape[:2] != (batch, latent_d) or not z.shape[-1]
-            or not z.is_floating_point()):
+    if z is not None and (z.ndim != 3 or z.shape[:2] != (batch, latent_d) or not z.shape[-1]
+                          or not z.is_floating_point()):
         raise ValueError(f"z is {z.dtype} of shape {tuple(z.shape)}; expected floats ({batch}, "
                          f"{latent_d}, frame)")
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #9b3aca0a
+# %% ../chapters/15_wavenet_autoencoder.ipynb #61919baf
 class DilatedResConv(nn.Module):
     """x + W2 relu(W1 x), W1 three dilated taps around the present (eq. 15.9): (batch, channels,
     time) to the same. relu_first: W1 relu(x), as NSynth has it; section 15.8."""
@@ -197,7 +200,7 @@ class DilatedResConv(nn.Module):
         h = x.relu() if self.relu_first else x
         return x + self.conv_1x1(self.dilated_conv(h).relu())
 
-
+# %% ../chapters/15_wavenet_autoencoder.ipynb #6b92ec67
 class TemporalEncoder(nn.Module):
     """Codes of a sound to a few channels, many times slower (section 15.8).
 
@@ -226,21 +229,17 @@ class TemporalEncoder(nn.Module):
         return self.pool.kernel_size[0]
 
     def forward(self, codes: Tensor) -> Tensor:
-        check_codes(codes)
-        if codes.ndim != 2 or codes.shape[-1] < self.hop_length:
-            raise ValueError(f"codes have shape {tuple(codes.shape)}; expected (batch, time) with "
-                             f"at least {self.hop_length} samples, a frame")
+        check_sequence(codes, self.hop_length)
         x = self.dilated_convs(self.start(scaled(codes, self.conv_1x1.weight.dtype)))
         return self.pool(self.conv_1x1(x))                         # (batch, latent_d, frame)
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #4c3c5635
+# %% ../chapters/15_wavenet_autoencoder.ipynb #c0d5ef59
 class WaveNetAutoencoder(nn.Module):
     """A `TemporalEncoder` and a `WaveNet` that is told its code (section 15.9).
 
     latent_d, hop_length: of the code. encoder, decoder: the other arguments of the two. forward:
-    codes (batch, time), time a multiple of hop_length, to logits (batch, 256, time). encode: audio
-    (batch, time) in [-1, 1], whole hops, to z (batch, latent_d, frame). decode: z to audio, see
-    `generate`. Source: Engel et al. 2017, section 2.1.
+    codes (batch, time), time a multiple of hop_length, to logits (batch, 256, time). Source: Engel
+    et al. 2017, section 2.1.
     """
 
     def __init__(self, latent_d: int = 16, hop_length: int = 512, encoder: dict | None = None,
@@ -254,29 +253,34 @@ class WaveNetAutoencoder(nn.Module):
         return self.decoder(codes, self.encoder(codes))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Audio (batch, time) in [-1, 1], whole hops, to its code (batch, latent_d, frame)."""
+        """Audio (batch, time) in [-1, 1] to its code (batch, latent_d, time // hop_length)."""
         return self.encoder(mu_law_encode(x))
 
     def decode(self, z: Tensor, generator: torch.Generator | None = None,
                temperature: float = 1.0) -> Tensor:
-        """A sound drawn for a code: (batch, latent_d, frame) to (batch, frame * hop_length)."""
+        """A sound drawn for a code: (batch, latent_d, frame) to audio (batch, frame * hop_length),
+        see `generate`. generator: of the random numbers, on the CPU."""
         uniforms = torch.rand(len(z), z.shape[-1] * self.hop_length, generator=generator,
                               dtype=torch.float64)
         return mu_law_decode(generate(self.decoder, z, uniforms, self.hop_length, temperature))
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #a142cced
+# %% ../chapters/15_wavenet_autoencoder.ipynb #94ae9e3d
 class WaveNetStep:
-    """A training step: cross entropy of every sample's code in bits (eq. 15.3). Called with (model,
-    codes), model(codes) giving logits, codes (batch, time). Gives a dict with loss; section 15.9.
-    """
+    """A training step: the cross entropy in bits a sample (eq. 15.3). Called with (model, codes),
+    model(codes) giving logits, codes (batch, time). Gives a dict with loss. Section 15.9."""
 
     def __call__(self, model: nn.Module, codes: Tensor) -> dict[str, Tensor]:
-        return {"loss": F.cross_entropy(model(codes), codes) / math.log(2)}
+        return {"loss": self.bits(model(codes), codes)}
+
+    @staticmethod
+    def bits(logits: Tensor, codes: Tensor) -> Tensor:
+        """Mean bits a sample of codes (batch, time) under logits (batch, 256, time)."""
+        return F.cross_entropy(logits, codes) / math.log(2)
 
 
 @torch.no_grad()
 def bits_per_sample(model: nn.Module, data: Sequence[Tensor]) -> dict[str, float]:
-    """Mean cross entropy in bits a sample over batches of codes (batch, time); section 15.9."""
+    """Mean bits a sample over equally large batches of codes (batch, time); section 15.9."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     bits = [float(WaveNetStep()(model, codes.to(device))["loss"]) for codes in data]
@@ -321,7 +325,7 @@ def generate_naive(model: WaveNet, z: Tensor, uniforms: Tensor, hop_length: int,
         codes[:, t] = draw(logits, uniforms[:, t], temperature)
     return codes
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #399aa476
+# %% ../chapters/15_wavenet_autoencoder.ipynb #6df784bb
 class QueuedConv:
     """A `CausalConv1d` that is given one sample after the other, (batch, channel) to (batch,
     channel), and keeps what it will need again in a queue (eq. 15.11). Section 15.11."""
@@ -337,7 +341,7 @@ class QueuedConv:
         self.queue.append(x)                                       # and the oldest drops out
         return self.bias + sum(y @ tap.T for y, tap in zip([*old, x], self.taps))
 
-
+# %% ../chapters/15_wavenet_autoencoder.ipynb #6fb0a522
 class QueuedWaveNet:
     """A `WaveNet` that takes one sample at a time: step(x, z) with the scaled sample before, x
     (batch, 1), and z (batch, latent_d), gives logits (batch, 256). Section 15.11."""
@@ -372,7 +376,7 @@ def generate_queued(model: WaveNet, z: Tensor, uniforms: Tensor, hop_length: int
         x = scaled(codes[:, t:t + 1], z.dtype)[:, 0]
     return codes
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #f543388a
+# %% ../chapters/15_wavenet_autoencoder.ipynb #94785f6e
 LOOSE = {"reassoc", "contract"}     # sums in any order, so that several products are made at once
 
 
@@ -388,7 +392,7 @@ def _add_product(weight, x, y):
 
 @numba.njit(nogil=True, fastmath=LOOSE)
 def _draw(logits, uniform, temperature):
-    """`draw` for one row."""
+    """`draw` for one row, which it overwrites."""
     if temperature == 0:
         return np.argmax(logits)
     top, total = logits.max(), 0.0
@@ -402,7 +406,7 @@ def _draw(logits, uniform, temperature):
             return s
     return len(logits) - 1
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #6df784bb
+# %% ../chapters/15_wavenet_autoencoder.ipynb #49f2918d
 @numba.njit(nogil=True, fastmath=LOOSE)
 def _layer(x, causal, queue, t, dilation, a, taps, residual, residual_bias, skip, skips):
     """One gated layer at time t: adds to x and skips. a comes with bias and condition in it."""
@@ -419,7 +423,7 @@ def _layer(x, causal, queue, t, dilation, a, taps, residual, residual_bias, skip
     x += residual_bias
     _add_product(residual, h, x)
 
-
+# %% ../chapters/15_wavenet_autoencoder.ipynb #6d7868dc
 @numba.njit(nogil=True, fastmath=LOOSE)
 def _run(first, first_bias, skip_conv, skip_bias, causal, residual, residual_bias, skip, dilations,
          fc, logits_weight, logits_bias, frames, last_frames, hop, uniforms, temperature, codes):
@@ -445,10 +449,9 @@ def _run(first, first_bias, skip_conv, skip_bias, causal, residual, residual_bia
         inputs[:-1] = inputs[1:]
         inputs[-1] = codes[t] / 255 - 0.5
 
-# %% ../chapters/15_wavenet_autoencoder.ipynb #6fb0a522
-@torch.no_grad()
+# %% ../chapters/15_wavenet_autoencoder.ipynb #b17a9ff6
 def _packed(model: WaveNet) -> tuple[np.ndarray, ...]:
-    """The weights as the compiled loop takes them: of all layers in one array."""
+    """The weights as the compiled loop takes them, those of all layers in one array."""
     array = lambda x: np.ascontiguousarray(x.detach().cpu().numpy())
     stack = lambda name, what: torch.stack([getattr(getattr(one, name), what)
                                             for one in model.layers])
@@ -462,6 +465,14 @@ def _packed(model: WaveNet) -> tuple[np.ndarray, ...]:
             array(model.logits.weight[..., 0]), array(model.logits.bias))
 
 
+def _conditions(model: WaveNet, z: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What z and biases add: (batch, frame, layer, 2 channel), (batch, frame, skip) at the end."""
+    frames = torch.stack([layer.causal.bias[:, None] + layer.condition(z)
+                          for layer in model.layers])              # (layer, batch, 2 channel, frame)
+    last = (model.fc.bias[:, None] + model.condition(z)).mT        # (batch, frame, skip)
+    return frames.permute(1, 3, 0, 2).contiguous().cpu().numpy(), last.contiguous().cpu().numpy()
+
+# %% ../chapters/15_wavenet_autoencoder.ipynb #86a33231
 @torch.no_grad()
 def generate(model: WaveNet, z: Tensor, uniforms: Tensor, hop_length: int,
              temperature: float = 1.0) -> Tensor:
@@ -469,19 +480,65 @@ def generate(model: WaveNet, z: Tensor, uniforms: Tensor, hop_length: int,
 
     uniforms: (batch, time) float64 from [0, 1), one for each sample, time <= frame * hop_length:
     they decide what is drawn. temperature: divides the logits; 0 takes the likeliest. Returns codes
-    (batch, time), 0 to 255. Compiled, on the CPU, a thread a sound, as many as torch uses. The
-    first sample is predicted from zeros, as in training. ValueError for shapes that don't fit.
-    Source: Paine et al. 2016; section 15.11.
+    (batch, time), 0 to 255. Compiled, on the CPU. The first sample is predicted from zeros, as in
+    training (the official generator begins with code 128). ValueError for shapes that don't fit and
+    for a kernel of one tap. Source: Paine et al. 2016; section 15.11.
     """
     check_generation(model, z, uniforms, hop_length, temperature)
-    weights, codes = _packed(model), torch.zeros(uniforms.shape, dtype=torch.long)
-    frames = torch.stack([layer.causal.bias[:, None] + layer.condition(z)
-                          for layer in model.layers])              # (layer, batch, 2 channel, frame)
-    frames = frames.permute(1, 3, 0, 2).contiguous().cpu().numpy()
-    last = (model.fc.bias[:, None] + model.condition(z)).mT.contiguous().cpu().numpy()
+    if model.sizes["kernel_size"] < 2:
+        raise ValueError("kernel_size is 1; expected 2 or more: one tap has no past")
+    z = z.to(model.logits.weight)
+    weights, (frames, last) = _packed(model), _conditions(model, z)
     numbers = np.ascontiguousarray(uniforms.cpu().numpy(), np.float64)
+    codes = np.zeros(numbers.shape, np.int64)
     task = lambda n: _run(*weights, frames[n], last[n], hop_length, numbers[n], float(temperature),
-                          codes.numpy()[n])
+                          codes[n])
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(task, range(len(z))))
-    return codes
+    return torch.from_numpy(codes)
+
+# %% ../chapters/15_wavenet_autoencoder.ipynb #9425b812
+class LinearProbe:
+    """Softmax regression, fitted when it is made: which class do features belong to?
+
+    features: (item, feature), standardised by their own mean and spread; labels: (item,), 0, 1, ...
+    ridge: weight of the squared weights in the loss. Called with other features it gives their
+    likeliest classes (item,). Deterministic. ValueError for shapes that don't fit. Section 15.13.
+    """
+
+    def __init__(self, features: Tensor, labels: Tensor, ridge: float = 1e-3, steps: int = 100):
+        if features.ndim != 2 or labels.shape != features.shape[:1] or not len(labels):
+            raise ValueError(f"features have shape {tuple(features.shape)}, labels "
+                             f"{tuple(labels.shape)}; expected (item, feature) and (item,)")
+        self.mean, self.spread = features.mean(0), features.std(0).clamp_min(1e-4)
+        x = self.standard(features)
+        self.weight = torch.zeros(x.shape[1], int(labels.max()) + 1, requires_grad=True)
+        optimizer = torch.optim.LBFGS([self.weight], max_iter=steps, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = F.cross_entropy(x @ self.weight, labels) + ridge * self.weight.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+
+    def standard(self, features: Tensor) -> Tensor:
+        """Features as the weights take them, and a 1: (item, feature + 1)."""
+        x = (features.detach() - self.mean) / self.spread
+        return torch.cat([x, torch.ones(len(x), 1)], dim=1)
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor) -> Tensor:
+        return (self.standard(features) @ self.weight).argmax(1)
+
+# %% ../chapters/15_wavenet_autoencoder.ipynb #a649cbc2
+def between(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """The code on the way from one to another of the same shape: weight 0 the first, 1 the second
+    (eq. 15.12). ValueError for other weights and shapes. Section 15.14."""
+    if first.shape != second.shape:
+        raise ValueError(f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; "
+                         "expected the same")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight is {weight}; expected 0 to 1")
+    return (1 - weight) * first + weight * second
