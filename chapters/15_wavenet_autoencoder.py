@@ -242,12 +242,13 @@ pairs = train_codes[:, :-1] * 256 + train_codes[:, 1:]
 twice = torch.bincount(pairs.flatten(), minlength=256 ** 2).view(256, 256) + 0.01
 p_once = once / once.sum()
 p_twice = twice / twice.sum(1, keepdim=True)                         # (before, now)
+scored = test_codes[test.velocity == 85]                             # (note, time)
 counted = {"nothing known": 8.0,
-           "how often symbols occur": float(-p_once[test_codes].log2().mean()),
-           "and the symbol before": float(-p_twice[test_codes[:, :-1],
-                                                   test_codes[:, 1:]].log2().mean())}
+           "how often symbols occur": float(-p_once[scored].log2().mean()),
+           "and the symbol before": float(-p_twice[scored[:, :-1], scored[:, 1:]].log2().mean())}
 show_table([[name, bits] for name, bits in counted.items()], ["rule", "bits a sample"], digits=2,
-           caption="72 test notes, counted on 288 train notes.")
+           caption=f"{len(scored)} test notes of one velocity, counted on {len(train_codes)} train "
+                   "notes.")
 assert counted["and the symbol before"] < counted["how often symbols occur"] < 8
 
 # %% [markdown]
@@ -785,8 +786,9 @@ for step in range(P.steps):
     nn.utils.clip_grad_norm_(tiny.parameters(), 1.0)
     optimizer.step()
     losses.append(loss.item())
-print(f"from 8 bits to below {math.ceil(2 * sum(losses[-10:]) / 10) / 2} in {P.steps} steps")
-assert sum(losses[-10:]) / 10 < 7
+ended = sum(losses[-10:]) / 10
+print(f"from 8 bits to less than 7.5 in {P.steps} steps: {ended < 7.5}")
+assert ended < 7.5
 
 # %% [markdown]
 # The trained one had more. Its curve, and beside it the rules of 15.3:
@@ -814,7 +816,7 @@ rows = [[name, bits] for name, bits in counted.items()]
 rows += [["the network, its own code", mean_interval(own)],
          ["the network, another note's code", mean_interval(others)]]
 show_table(rows, ["who predicts", "bits a sample"], digits=2,
-           caption="72 test notes; one trained network; 95% intervals over notes.")
+           caption=f"{len(own)} test notes; one trained network; 95% intervals over notes.")
 assert own.mean() < counted["and the symbol before"] and own.mean() < others.mean()
 
 # %% [markdown]
@@ -1231,18 +1233,18 @@ order = [experiment.ORIGINAL, experiment.MU_LAW, experiment.GENERATED, experimen
 rows = [[method, *(mean_interval(column(method, name)) for name in
                    ("distance_db", "pitch_right", "instrument_right"))] for method in order]
 show_table(rows, ["what is heard", "distance, dB", "pitch right", "instrument right"], digits=2,
-           caption="72 test notes, first seed of what is drawn; one trained network; 95% intervals "
-                   "over notes. Chance: pitch 0.04, instrument 0.17.")
+           caption=f"{len(own)} test notes, first seed of what is drawn; one trained network; 95% "
+                   "intervals over notes. Chance: pitch 0.04, instrument 0.17.")
 
 # %% [markdown]
 # Bounds above and below: the original itself, the same through 256 symbols; the drawing for another note's code, and silence. How much does the luck of the draw matter? The means of two seeds:
 
 # %%
-drawn_methods = (experiment.GENERATED, experiment.COOL, experiment.OTHER)
+drawn_methods = (experiment.GENERATED, experiment.COOL)
 rows = [[method, *(runs.loc[(method, seed), name] for name in ("distance_db", "pitch_right")
                    for seed in (0, 1))] for method in drawn_methods]
 show_table(rows, ["what is heard", "dB, seed 0", "dB, seed 1", "pitch, seed 0", "pitch, seed 1"],
-           digits=2, caption="Means over the 72 notes for two seeds of the random numbers.")
+           digits=2, caption="Means over the same notes for two seeds of the random numbers.")
 
 # %% [markdown]
 # A verdict by computation:
@@ -1423,7 +1425,7 @@ at = lambda weight, name, seed=0: steps[(steps.weight == weight) & (steps.seed =
 show_table([[weight, mean_interval(at(weight, "position")), mean_interval(at(weight, "mixed"))]
             for weight in weights], ["weight", "codes mixed", "sounds mixed"], digits=2,
            caption="Place between the first spectrum (0) and the last (1): 12 pairs of notes, "
-                   "first seed, 95% intervals over pairs.")
+                   "95% intervals over pairs.")
 climbs = at(0.75, "position") - at(0.25, "position")                 # (pair,)
 
 # %% [markdown]
