@@ -347,7 +347,7 @@ axis.plot(range(17), [0] * 17, ".", color="0.8")
 axis.plot(sorted(reached), [0] * len(reached), "o", color="tab:blue", markersize=4)
 axis.set(yticks=range(8), xlabel="sample",
          yticklabels=["input", "first", *(f"d = {d}" for d in depths[1:])])
-show(figure, "Two blocks with dilations 1, 2, 4 after a first layer: the last output sees 16 inputs.",
+show(figure, "Two blocks, dilations 1, 2, 4, after a first layer: the last output sees 16 inputs.",
      "A tree of lines from one point at the top right down to sixteen neighbouring inputs.")
 assert len(reached) == receptive_field(2, 3) == 16
 
@@ -1090,7 +1090,7 @@ def _packed(model: WaveNet) -> tuple[np.ndarray, ...]:
 def _conditions(model: WaveNet, z: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """What z and biases add: (batch, frame, layer, 2 channel), (batch, frame, skip) at the end."""
     frames = torch.stack([layer.causal.bias[:, None] + layer.condition(z)
-                          for layer in model.layers])              # (layer, batch, 2 channel, frame)
+                          for layer in model.layers])             # (layer, batch, 2 channel, frame)
     last = (model.fc.bias[:, None] + model.condition(z)).mT        # (batch, frame, skip)
     return frames.permute(1, 3, 0, 2).contiguous().cpu().numpy(), last.contiguous().cpu().numpy()
 

@@ -120,8 +120,9 @@ def test_mu_law_refuses_what_is_no_audio(bad):
         mu_law_encode(bad)
 
 
-@pytest.mark.parametrize(("bad", "words"), [(torch.tensor([256]), "256"), (torch.tensor([-1]), "-1"),
-                                            (torch.tensor([0.5]), "float32"), (torch.tensor([]).long(), "at least one")])
+@pytest.mark.parametrize(("bad", "words"), [
+    (torch.tensor([256]), "256"), (torch.tensor([-1]), "-1"), (torch.tensor([0.5]), "float32"),
+    (torch.tensor([]).long(), "at least one")])
 def test_codes_are_checked(bad, words):
     with pytest.raises(ValueError, match=words):
         mu_law_decode(bad)

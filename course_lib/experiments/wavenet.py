@@ -337,9 +337,10 @@ def positions(x: Tensor) -> Tensor:
 
 
 def facts(work: Work) -> Mapping:
-    return {"trained_on": "288 notes of six instruments", "notes": "24 test notes of one velocity (probes: 72 of all): pitches that were not heard from "
-            "their instrument in training; distance_db: log-spectral distance to the original (chapter 11); "
-            "pitch_right, instrument_right: by linear classifiers on mean spectra and timbre of the train notes"}
+    return {"trained_on": "288 notes of six instruments",
+            "notes": "24 test notes of one velocity (probes: 72 of all): pitches that were not heard from their "
+            "instrument in training; distance_db: log-spectral distance to the original (chapter 11); pitch_right, "
+            "instrument_right: by linear classifiers on mean spectra and timbre of the train notes"}
 
 
 EXPERIMENT = Experiment(name="wavenet", what="chapter 15's autoencoder on test notes: what is heard, read and drawn",
