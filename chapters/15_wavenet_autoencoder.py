@@ -1376,6 +1376,9 @@ for target, gap in found.items():
     print(f"{target}: code less level {difference_in_words(gap, 'right').replace('song', 'note')}")
 
 # %% [markdown]
+# Where the intervals of these differences hold zero or lie below it, the paper's finding is *not seen* here: a code that learned the course of the level first, as ours did, tells instruments as well as the level tells them, and pitches hardly at all. Pitch is what the decoder would have to be told to make harmonics, and 15.12 shows that it does not make them yet. Both come later in training, with more steps than ours (`course train wavenet_band` with a larger `steps`).
+
+# %% [markdown]
 # ## 15.14 Between two notes
 #
 # A code can be mixed. Halfway between a cello and a trumpet,
