@@ -468,7 +468,7 @@ def _packed(model: WaveNet) -> tuple[np.ndarray, ...]:
 def _conditions(model: WaveNet, z: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """What z and biases add: (batch, frame, layer, 2 channel), (batch, frame, skip) at the end."""
     frames = torch.stack([layer.causal.bias[:, None] + layer.condition(z)
-                          for layer in model.layers])              # (layer, batch, 2 channel, frame)
+                          for layer in model.layers])             # (layer, batch, 2 channel, frame)
     last = (model.fc.bias[:, None] + model.condition(z)).mT        # (batch, frame, skip)
     return frames.permute(1, 3, 0, 2).contiguous().cpu().numpy(), last.contiguous().cpu().numpy()
 
