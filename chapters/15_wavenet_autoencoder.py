@@ -1466,7 +1466,8 @@ claims = [
           " x ".join(map(str, shape[1:])), reproduced(shape[1:], (16, 125), 0)),
     Claim("Ten layers, dilations 1 to 512, see 1024 samples", OORD, "15.5", "1024",
           str(receptive_field(1, 10) - 1), reproduced(receptive_field(1, 10) - 1, 1024, 0)),
-    Claim("With 256 values the mu-law is ahead of equal steps (notes 20 dB softer)", OORD, "15.2", "order only",
+    Claim("With 256 values the mu-law is ahead of equal steps (notes 20 dB softer)", OORD, "15.2",
+          "order only",
           notes_(mu_law_gain), same_trend(mu_law_gain)),
     Claim("Queues draw the samples of the plain way", PAINE, "15.11", "the same",
           f"{same} of {len(ways)} ways", reproduced(same, len(ways), 0))]
