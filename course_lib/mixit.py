@@ -306,8 +306,9 @@ def best_partition(outputs: Tensor, references: Tensor) -> Tensor:
     """The oracle's way to give each output to one source: matrices (source, output) of 0 and 1.
 
     outputs: (output, time). references: (source, time), the true sources: this is no separation,
-    but a bound. Of all source ** output ways the one with the least squared error, found source
-    by source over sets of outputs. ValueError for other shapes and more than 12 outputs.
+    but a bound. Of all source ** output ways in which each source gets at least one output (where
+    there are enough), the one with the least squared error, found source by source over sets of
+    outputs. ValueError for other shapes and more than 12 outputs.
     Source: section 14b.10.
     """
     _check_signals(outputs=outputs[None], references=references[None])
@@ -317,7 +318,8 @@ def best_partition(outputs: Tensor, references: Tensor) -> Tensor:
     sets = mixing_matrices(2, count)[:, 1:]                          # row k: bits of k, (2^M, 1, M)
     errors = torch.stack([mixture_errors(outputs[None], one[None, None], sets)[0, :, 0]
                           for one in references])                   # (source, set)
-    errors[:, 0] = references.double().square().sum(-1)
+    if count >= len(references):
+        errors[:, 0] = torch.inf                                    # no source goes without
     best, chosen = errors[0], [torch.arange(2 ** count)]
     inside = [[k for k in range(2 ** count) if k & whole == k] for whole in range(2 ** count)]
     for error in errors[1:]:
