@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['EPS', 'negative_snr', 'pit_loss', 'mixing_matrices', 'mixture_errors', 'best_assignment', 'reference_power',
            'mixit_loss', 'least_squares_assignment', 'mixture_consistency', 'TemporalBlock', 'MaskTCN', 'MixITStep',
-           'SupervisedStep', 'output_sparsity', 'active_outputs', 'best_partition']
+           'best_partition', 'output_sparsity', 'active_outputs', 'SupervisedStep']
 
 # %% ../chapters/14b_mixit.ipynb #1fbec96d
 import itertools
@@ -139,7 +139,7 @@ def reference_power(mixtures: Tensor) -> Tensor:
 # %% ../chapters/14b_mixit.ipynb #3b53358b
 def mixit_loss(outputs: Tensor, mixtures: Tensor, max_snr: float = 30.0,
                assign=best_assignment) -> tuple[Tensor, Tensor]:
-    """Mixture invariant loss (eq. 14b.4): losses (batch,) and matrices (batch, mixture, output).
+    """Mixture invariant loss (eq. 14b.3): losses (batch,) and matrices (batch, mixture, output).
 
     outputs: (batch, output, time), what a separator makes of mixtures.sum(1). mixtures: (batch,
     mixture, time). max_snr: see `negative_snr`. assign: (outputs, mixtures) -> matrices. The loss
@@ -245,7 +245,7 @@ class MaskTCN(nn.Module):
         y = y * level[:, None]
         return mixture_consistency(y, mixture) if self.consistent else y
 
-# %% ../chapters/14b_mixit.ipynb #1e90cfa3
+# %% ../chapters/14b_mixit.ipynb #7d35bb01
 class MixITStep:
     """A training step without sources: (model, mixtures) to a loss.
 
@@ -262,46 +262,7 @@ class MixITStep:
         loss = mixit_loss(outputs, mixtures, self.max_snr)[0].mean()
         return loss + self.sparsity * output_sparsity(outputs).mean() if self.sparsity else loss
 
-
-class SupervisedStep:
-    """A training step with sources in a fixed order: (model, sources) to a loss.
-
-    sources: (batch, source, time), as many as the model has outputs; the loss is the mean of
-    `negative_snr`, silent sources measured by the mixture's energy. Source: section 14b.12.
-    """
-
-    def __init__(self, max_snr: float = 30.0):
-        self.max_snr = max_snr
-
-    def __call__(self, model: nn.Module, sources: Tensor) -> Tensor:
-        mixture = sources.sum(1)
-        power = mixture.square().sum(-1)[:, None]
-        return negative_snr(model(mixture), sources, self.max_snr, power).mean()
-
-# %% ../chapters/14b_mixit.ipynb #d6878c3b
-def output_sparsity(outputs: Tensor) -> Tensor:
-    """How evenly energy is spread over outputs (eq. 14b.9): 1 for one output, sqrt(M) for M alike.
-
-    (..., output, time) to (...): the sum of the outputs' levels over the root of the sum of their
-    squares. Smaller is sparser; 1 for silence. Source: Wisdom et al. 2021; section 14b.9.
-    """
-    check_audio(outputs=outputs)
-    levels = (outputs.square().mean(-1) + 1e-12).sqrt()             # (..., output)
-    quiet = levels.square().sum(-1) < 1e-10
-    ratio = levels.sum(-1) / levels.square().sum(-1).sqrt()
-    return torch.where(quiet, torch.ones_like(ratio), ratio)
-
-
-def active_outputs(outputs: Tensor, below: float = 20.0) -> Tensor:
-    """Outputs that are less than `below` dB softer than the loudest one: (..., output, time) to
-    (...) whole numbers; 0 for silence. Source: section 14b.9.
-    """
-    check_audio(outputs=outputs)
-    energy = outputs.square().sum(-1)
-    loudest = energy.amax(-1, keepdim=True)
-    return ((energy > loudest * 10 ** (-below / 10)) & (loudest > 0)).sum(-1)
-
-# %% ../chapters/14b_mixit.ipynb #1f521ca8
+# %% ../chapters/14b_mixit.ipynb #08e2e16b
 def best_partition(outputs: Tensor, references: Tensor) -> Tensor:
     """The oracle's way to give each output to one source: matrices (source, output) of 0 and 1.
 
@@ -309,7 +270,7 @@ def best_partition(outputs: Tensor, references: Tensor) -> Tensor:
     but a bound. Of all source ** output ways in which each source gets at least one output (where
     there are enough), the one with the least squared error, found source by source over sets of
     outputs. ValueError for other shapes and more than 12 outputs.
-    Source: section 14b.10.
+    Source: section 14b.8.
     """
     _check_signals(outputs=outputs[None], references=references[None])
     count = len(outputs)
@@ -333,3 +294,42 @@ def best_partition(outputs: Tensor, references: Tensor) -> Tensor:
         rows.append(sets[int(one[left]), 0])
         left ^= int(one[left])
     return torch.stack(rows[::-1]).to(outputs)
+
+# %% ../chapters/14b_mixit.ipynb #caa1f886
+def output_sparsity(outputs: Tensor) -> Tensor:
+    """How evenly energy is spread over outputs (eq. 14b.8): 1 for one output, sqrt(M) for M alike.
+
+    (..., output, time) to (...): the sum of the outputs' levels over the root of the sum of their
+    squares. Smaller is sparser; 1 for silence. Source: Wisdom et al. 2021; section 14b.9.
+    """
+    check_audio(outputs=outputs)
+    levels = (outputs.square().mean(-1) + 1e-12).sqrt()             # (..., output)
+    quiet = levels.square().sum(-1) < 1e-10
+    ratio = levels.sum(-1) / levels.square().sum(-1).sqrt()
+    return torch.where(quiet, torch.ones_like(ratio), ratio)
+
+
+def active_outputs(outputs: Tensor, below: float = 20.0) -> Tensor:
+    """Outputs that are less than `below` dB softer than the loudest one: (..., output, time) to
+    (...) whole numbers; 0 for silence. Source: section 14b.9.
+    """
+    check_audio(outputs=outputs)
+    energy = outputs.square().sum(-1)
+    loudest = energy.amax(-1, keepdim=True)
+    return ((energy > loudest * 10 ** (-below / 10)) & (loudest > 0)).sum(-1)
+
+# %% ../chapters/14b_mixit.ipynb #44b2cc7d
+class SupervisedStep:
+    """A training step with sources in a fixed order: (model, sources) to a loss.
+
+    sources: (batch, source, time), as many as the model has outputs; the loss is the mean of
+    `negative_snr`, silent sources measured by the mixture's energy. Source: section 14b.12.
+    """
+
+    def __init__(self, max_snr: float = 30.0):
+        self.max_snr = max_snr
+
+    def __call__(self, model: nn.Module, sources: Tensor) -> Tensor:
+        mixture = sources.sum(1)
+        power = mixture.square().sum(-1)[:, None]
+        return negative_snr(model(mixture), sources, self.max_snr, power).mean()

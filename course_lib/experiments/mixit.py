@@ -239,7 +239,7 @@ def separate_sources(mixture: Tensor, rate: int, model: nn.Module | None = None)
 
     mixture: (channel, time), at `rate` Hz; each channel is separated on its own, at 16 kHz, and brought back to `rate`,
     so that nothing is left above 8 kHz. model: by default the course's `mixit_band`. `by_oracle` and `by_tagger` make
-    stems of them. ValueError for other shapes. Source: section 14b.8.
+    stems of them. ValueError for other shapes. Source: section 14b.9.
     """
     check_audio(mixture=mixture)
     if mixture.ndim != 2 or 0 in mixture.shape:
