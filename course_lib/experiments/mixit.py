@@ -245,9 +245,9 @@ def separate_sources(mixture: Tensor, rate: int, model: nn.Module | None = None)
     if mixture.ndim != 2 or 0 in mixture.shape:
         raise ValueError(f"mixture has shape {tuple(mixture.shape)}; expected (channel, time), not empty")
     model = _loaded(OURS) if model is None else model
-    heard = mixture if rate == RATE else resample(mixture, rate, RATE)
+    heard = mixture if rate == RATE else resample(mixture.contiguous(), rate, RATE)
     outputs = model(heard.float()).transpose(0, 1)                                     # (output, channel, time)
-    outputs = outputs if rate == RATE else resample(outputs, RATE, rate)
+    outputs = outputs if rate == RATE else resample(outputs.contiguous(), RATE, rate)
     missing = max(0, mixture.shape[-1] - outputs.shape[-1])
     return nn.functional.pad(outputs, (0, missing))[..., : mixture.shape[-1]].to(mixture.dtype)
 
