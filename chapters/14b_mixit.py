@@ -54,12 +54,11 @@ import matplotlib.pyplot as plt
 from course_lib.data import STEMS, open_tracks, recording
 from course_lib.data.mono import mono_tracks
 from course_lib.experiments import mixit as experiment
-from course_lib.notebook import (Diagram, listen, mean_interval, paired_interval, show,
-                                 show_table)
+from course_lib.notebook import Diagram, listen, mean_interval, show, show_table
 from course_lib.notebook.claims import (Claim, difference_in_words, reproduced, same_trend,
                                         show_claims)
 from course_lib.results import measured, measured_card, shipped_file
-from course_lib.training import load_trained, read_card
+from course_lib.training import read_card
 
 # %% [markdown]
 # ## 14b.1 A score with a ceiling
@@ -905,7 +904,7 @@ assert together[:, 0].mean() > together[:, 2].mean()
 # %% [markdown]
 # Half a beat apart is not out of the grid: where songs play eighths, much coincides all the same. That weakens the contrast between the second and the third row below, and it is why the last column of this table is there.
 #
-# Each pairing trained the same network for equally many steps, with two seeds. All are scored on the same test songs, by the oracle.
+# Each pairing trained the same network for equally many steps, with the seeds that the table counts. All are scored on the same test songs, by the oracle.
 
 # %%
 song_rows, run_rows = measured("14b_mixit/songs"), measured("14b_mixit/runs")
@@ -918,36 +917,41 @@ def of_variant(variant, score="SI-SDRi"):
         for seed in seeds])
 def run_numbers(variant, column):
     return [float(row[column]) for row in run_rows if row["variant"] == variant]
+pairings = [name for name in experiment.PAIRINGS if run_numbers(name, "steps")]
 show_table([[name, mean_interval(of_variant(name).mean(0)),
-             *(f"{value:.2f}" for value in of_variant(name).mean(1).tolist()),
-             mean_interval(of_variant(name, "SDRi").mean(0)),
-             sum(run_numbers(name, "pairs_snr")) / 2] for name in experiment.PAIRINGS],
-           ["trained on", "SI-SDRi", "seed 0", "seed 1", "SDRi", "SNR of pairs"], digits=2,
-           caption=f"{settings['steps']} steps of {settings['batch_size']}, two seeds, 20 test "
-           "songs, mean over stems by the oracle, 95% interval; SNR of unrelated test pairs.")
-assert all(len(of_variant(name)) == 2 for name in experiment.PAIRINGS)
+             len(of_variant(name)), mean_interval(of_variant(name, "SDRi").mean(0)),
+             run_numbers(name, "pairs_snr")[0]] for name in pairings],
+           ["trained on", "SI-SDRi", "seeds", "SDRi", "SNR of pairs"], digits=2,
+           caption=f"{settings['steps']} steps of {settings['batch_size']}, 20 test songs, mean "
+           "over stems by the oracle, 95% interval; SNR of unrelated test pairs, first seed.")
+assert len(pairings) >= 3
 
 # %% [markdown]
-# What differs, paired over songs, and by our rule (interval without zero, both seeds agree, more than two seeds of one pairing differ):
+# What differs, paired over songs, and by our rule (interval without zero, both seeds agree, more than two seeds of one variant differ):
 
 # %%
-between_seeds = max(abs(float(of_variant(name).mean(1).diff())) for name in experiment.PAIRINGS)
+twice = [name for name in dict.fromkeys(row["variant"] for row in run_rows)
+         if len(of_variant(name)) == 2]
+between_seeds = max(abs(float(of_variant(name).mean(1).diff())) for name in twice)
 def difference(a, b):
     """a less b: mean interval over songs, the two seeds, and whether it counts."""
-    gap = of_variant(a) - of_variant(b)                             # (seed, song)
+    first, second = of_variant(a), of_variant(b)
+    seeds = min(len(first), len(second))
+    gap = first[:seeds] - second[:seeds]                            # (seed, song)
     mean, low, high = mean_interval(gap.mean(0))
     agree = bool((gap.mean(1) > 0).all() or (gap.mean(1) < 0).all())
     counts = agree and (low > 0 or high < 0) and abs(mean) > between_seeds
-    return [f"{a}, less {b}", (mean, low, high), *gap.mean(1).tolist(), "yes" if counts else "no"]
-contrasts = [("unrelated", "with the beat"), ("against the beat", "with the beat"), ("independent stems", "unrelated")]
-found = [difference(a, b) for a, b in contrasts]
-show_table(found, ["difference, SI-SDRi", "dB", "seed 0", "seed 1", "counts?"], digits=2,
-           caption="Paired over 20 songs; two seeds of one pairing are up to "
+    return [f"{a}, less {b}", (mean, low, high), seeds, "yes" if counts and seeds > 1 else "no"]
+contrasts = [("unrelated", "with the beat"), ("against the beat", "with the beat"),
+             ("independent stems", "unrelated")]
+found = [difference(a, b) for a, b in contrasts if {a, b} <= set(pairings)]
+show_table(found, ["difference, SI-SDRi", "dB", "seeds", "counts?"], digits=2,
+           caption="Paired over 20 songs; two seeds of one variant are up to "
            f"{between_seeds:.2f} dB apart.")
 assert {row[-1] for row in found} <= {"yes", "no"}
 
 # %% [markdown]
-# (to come)
+# Read the last column before the others. Three hundred steps of a small network on a generated band are a small experiment, and a pairing that was run with one seed decides nothing. The table shows what the sign was here; whether dependence between two songs costs much on real music can't be read from it.
 
 # %% [markdown]
 # ### Four outputs for four stems?
@@ -957,13 +961,13 @@ assert {row[-1] for row in found} <= {"yes", "no"}
 # %%
 few_out = difference("unrelated", "4 outputs")
 show_table([["8 outputs", mean_interval(of_variant("unrelated").mean(0)),
-             sum(run_numbers("unrelated", "outputs")) / 2],
+             run_numbers("unrelated", "outputs")[0]],
             ["4 outputs", mean_interval(of_variant("4 outputs").mean(0)),
-             sum(run_numbers("4 outputs", "outputs")) / 2]],
+             run_numbers("4 outputs", "outputs")[0]]],
            ["network", "SI-SDRi by the oracle", "active outputs"], digits=2,
            caption=f"Difference {few_out[1][0]:.2f} dB [{few_out[1][1]:.2f}, {few_out[1][2]:.2f}]; "
            f"counts: {few_out[-1]}.")
-assert sum(run_numbers("4 outputs", "outputs")) / 2 <= 4
+assert run_numbers("4 outputs", "outputs")[0] <= 4
 
 # %% [markdown]
 # Part of that is the oracle: with more pieces to choose from it can fit better, even pieces of no meaning. Compare networks with equally many outputs, or let a tagger choose.
@@ -997,20 +1001,22 @@ class SupervisedStep:
 # %%
 few_names = [f"{count} songs, {start}" for count in (4, 16)
              for start in ("from scratch", "from MixIT")]
-show_table([[name, mean_interval(of_variant(name).mean(0)), *of_variant(name).mean(1).tolist(),
+show_table([[name, mean_interval(of_variant(name).mean(0)), len(of_variant(name)),
              mean_interval(of_variant(name, "SDRi").mean(0))]
             for name in [*few_names, "supervised"]],
-           ["trained with labels", "SI-SDRi", "seed 0", "seed 1", "SDRi"], digits=2,
+           ["trained with labels", "SI-SDRi", "seeds", "SDRi"], digits=2,
            caption=f"{settings['few_steps']} steps with few labelled songs; supervised: all 160, "
            f"{settings['steps']} steps. 20 test songs, mean over stems, 95% interval.")
-helped = {count: of_variant(f"{count} songs, from MixIT")
-          - of_variant(f"{count} songs, from scratch") for count in (4, 16)}
+pair = lambda count: [of_variant(f"{count} songs, {start}")
+                      for start in ("from MixIT", "from scratch")]
+helped = {count: ours[:len(theirs)] - theirs[:len(ours)]            # (seed, song)
+          for count in (4, 16) for ours, theirs in [pair(count)]}
 for count, gap in helped.items():
-    print(f"{count} songs: {difference_in_words(gap)} | {same_trend(gap)}")
-assert all(gap.shape == (2, 20) for gap in helped.values())
+    print(f"{count} songs, {len(gap)} seed(s): {difference_in_words(gap)}")
+assert all(gap.shape[1] == 20 for gap in helped.values())
 
 # %% [markdown]
-# (to come)
+# The reading is cautious here as well: `mixit_band` has had its own 3000 steps on unlabelled songs before, and started from it only the steps *with* labels are equal. Where the interval holds zero, MixIT's preparation wasn't worth its time at this size; the network from scratch learns from few songs quickly, for the band's instruments are few and its test songs are played by the same generator.
 
 # %% [markdown]
 # ## 14b.13 What we built
@@ -1036,7 +1042,6 @@ assert all(gap.shape == (2, 20) for gap in helped.values())
 
 # %%
 WISDOM, TAGBOX, VIEW = "Wisdom et al. 2020", "Manilow et al. 2022", "arXiv 2505.07631"
-independent = of_variant("independent stems") - of_variant("unrelated")
 apart = tiny_gains["changing"].mean(1) - tiny_gains["fixed"].mean(1)
 claims = [
     Claim("A perfect estimate costs minus the ceiling", WISDOM, "14b.1", "-30 dB",
@@ -1045,9 +1050,7 @@ claims = [
           "14b.8", None, "more than 6 dB SDR gained",
           same_trend(tiny_gains["changing"].mean(1) - 6)),
     Claim("Sources that always come together are separated worse", TAGBOX, "14b.8", None,
-          "more than 2 dB worse, four sounds", same_trend(apart)),
-    Claim("Stems played together are worse to learn from than stems from anywhere", TAGBOX,
-          "14b.11", None, difference_in_words(independent), same_trend(independent))]
+          "more than 2 dB worse, four sounds", same_trend(apart))]
 
 # %% [markdown]
 # And what was measured on the band:
@@ -1055,9 +1058,10 @@ claims = [
 # %%
 HERE = "this chapter"
 claims += [
-    Claim("Unrelated songs teach more than songs of one tempo and key", HERE, "14b.11", None,
-          difference_in_words(of_variant("unrelated") - of_variant("with the beat")),
-          same_trend(of_variant("unrelated") - of_variant("with the beat"))),
+    *(Claim(f"SI-SDRi is higher: {text}", TAGBOX, "14b.11", None,
+            f"{interval[0]:+.2f} dB [{interval[1]:.2f}, {interval[2]:.2f}], {seeds} seed(s)",
+            "same trend" if counts == "yes" and interval[0] > 0 else "not seen")
+      for text, interval, seeds, counts in found),
     Claim("MixIT with an oracle beats rules without learning", HERE, "14b.10", None,
           difference_in_words(leads["MixIT with the oracle, above chapter 2's rules"]),
           same_trend(leads["MixIT with the oracle, above chapter 2's rules"])),
@@ -1065,7 +1069,8 @@ claims += [
           difference_in_words(leads["supervised Demucs, above MixIT with the oracle"]),
           same_trend(leads["supervised Demucs, above MixIT with the oracle"])),
     *(Claim(f"MixIT first helps with {count} labelled songs", VIEW, "14b.12", None,
-            difference_in_words(gap), same_trend(gap)) for count, gap in helped.items())]
+            f"{difference_in_words(gap)}, {len(gap)} seed(s)",
+            same_trend(gap) if len(gap) > 1 else "not seen") for count, gap in helped.items())]
 show_claims(claims)
 
 # %% [markdown]

@@ -187,7 +187,7 @@ def mixture_consistency(outputs: Tensor, mixture: Tensor, weights: Tensor | None
 
 # %% ../chapters/14b_mixit.ipynb #a8014059
 class TemporalBlock(nn.Module):
-    """A dilated convolution over time in each channel, between two 1x1 convolutions; adds its input.
+    """A dilated convolution over time in each channel between two 1x1 ones; adds its input.
 
     channels: in and out. hidden: within. dilation: of the middle one, kernel 3. (batch, channel,
     frame) to the same. Source: Luo and Mesgarani 2019; section 14b.7.
