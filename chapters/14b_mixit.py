@@ -851,7 +851,7 @@ for score_ in ("SI-SDRi", "SDRi"):
                caption=f"{score_}, dB, {len(of_method(*methods[0]))} test songs, 95% interval.")
 
 # %% [markdown]
-# MixIT stays below the rules of chapter 2, which know what drums and voices are like, and far below the supervised networks; and an oracle helped it. The tagger, which learned from songs and not from fragments, leaves stems without any output; those have no SI-SDR and are left out, which flatters it. Its SDR counts them, and is no better than dealing outputs in turn.
+# MixIT stays below the rules of chapter 2, which know what drums and voices are like, and far below the supervised networks; and an oracle helped it. The tagger, which learned from songs and not from fragments, leaves stems without any output; those have no SI-SDR and are left out, which flatters it. Its SDR counts them, and is below that of dealing outputs in turn.
 #
 # The comparisons that matter, paired over songs:
 

@@ -411,7 +411,8 @@ def rows_of(model: nn.Module, given: Given, labelled: bool, tagged: bool = False
     means = dict(zip(("outputs", "sparsity"), np.mean(counts, 0)))
     first = "in order" if labelled else "oracle"
     for score in ("SDRi", "SI-SDRi"):
-        values = [float(row[stem]) for row in rows for stem in STEMS if (row["score"], row["chooser"]) == (score, first)]
+        chosen = [row for row in rows if (row["score"], row["chooser"]) == (score, first)]
+        values = [float(row[stem]) for row in chosen for stem in STEMS]
         means[score] = np.nanmean(values)
     return rows, means
 
