@@ -332,16 +332,19 @@ def reference_power(mixtures: Tensor) -> Tensor:
 # %%
 #| export
 def mixit_loss(outputs: Tensor, mixtures: Tensor, max_snr: float = 30.0,
-               assign=best_assignment) -> tuple[Tensor, Tensor]:
+               assign=None) -> tuple[Tensor, Tensor]:
     """Mixture invariant loss (eq. 14b.3): losses (batch,) and matrices (batch, mixture, output).
 
     outputs: (batch, output, time), what a separator makes of mixtures.sum(1). mixtures: (batch,
-    mixture, time). max_snr: see `negative_snr`. assign: (outputs, mixtures) -> matrices. The loss
-    is the sum over mixtures of `negative_snr`; its gradient goes through the outputs, not through
+    mixture, time). max_snr: see `negative_snr`. assign: (outputs, mixtures) -> matrices; by default
+    `best_assignment`. The loss is the sum over mixtures of `negative_snr`; its gradient goes through the outputs, not through
     the choice. ValueError for other shapes. Source: Wisdom et al. 2020; section 14b.4.
     """
     _check_signals(outputs=outputs, mixtures=mixtures)
-    A = assign(outputs.detach(), mixtures)
+    if assign is None:
+        A = best_assignment(outputs, mixtures, max_snr)
+    else:
+        A = assign(outputs.detach(), mixtures)
     whole = mixtures.sum(1).square().sum(-1)[:, None]
     return negative_snr(A @ outputs, mixtures, max_snr, whole).sum(1), A
 

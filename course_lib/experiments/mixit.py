@@ -379,7 +379,8 @@ def train(variant: Variant, given: Given, sizes: Sizes, seed: int) -> tuple[Mask
         data = MixturesOfMixtures(given.train, length, seed, variant.pairing, sizes.seconds)
         step = MixITStep(sparsity=variant.sparsity)
     model.train()
-    history = fit(model, step, process_batches(data, sizes.batch_size), torch.optim.Adam(model.parameters(), sizes.rate),
+    optimizer = torch.optim.Adam(model.parameters(), sizes.rate)
+    history = fit(model, step, process_batches(data, sizes.batch_size), optimizer,
                   FitSettings(steps, clip=sizes.clip), schedule=cosine(steps, sizes.warmup, 0.05), progress=False)
     return model.eval(), history.steps
 
