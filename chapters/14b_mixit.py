@@ -337,8 +337,9 @@ def mixit_loss(outputs: Tensor, mixtures: Tensor, max_snr: float = 30.0,
 
     outputs: (batch, output, time), what a separator makes of mixtures.sum(1). mixtures: (batch,
     mixture, time). max_snr: see `negative_snr`. assign: (outputs, mixtures) -> matrices; by default
-    `best_assignment`. The loss is the sum over mixtures of `negative_snr`; its gradient goes through the outputs, not through
-    the choice. ValueError for other shapes. Source: Wisdom et al. 2020; section 14b.4.
+    `best_assignment`. The loss is the sum over mixtures of `negative_snr`; its gradient goes
+    through the outputs, not through the choice. ValueError for other shapes. Source: Wisdom et al.
+    2020; section 14b.4.
     """
     _check_signals(outputs=outputs, mixtures=mixtures)
     if assign is None:
