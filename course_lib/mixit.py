@@ -8,12 +8,11 @@ __all__ = ['EPS', 'negative_snr', 'pit_loss', 'mixing_matrices', 'mixture_errors
 # %% ../chapters/14b_mixit.ipynb #1fbec96d
 import itertools
 import math
-from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .audio import check_audio
-from .metrics import sdr, si_sdr
+from .metrics import sdr
 from .spectral import istft, stft
 
 # %% ../chapters/14b_mixit.ipynb #3d7aa11e
