@@ -35,6 +35,10 @@ EXPERIMENTS = {
         "chapter 12's trained priors: bits per code, continuations, upsampled rows",
     ),
     "taggers": ("course_lib.experiments.taggers", "which instruments of the band sound (chapter 13)"),
+    "mixit": (
+        "course_lib.experiments.mixit",
+        "chapter 14b's MixIT: pairings, outputs, few labelled songs, other methods",
+    ),
     "wavenet": ("course_lib.experiments.wavenet", "chapter 15's autoencoder: what is heard, read and drawn"),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "vqvae": ("course_lib.experiments.vqvae", "chapter 10's small VQ-VAE, its codebooks, losses and bounds"),
