@@ -77,7 +77,7 @@ optimiser = torch.optim.Adam([x], lr=0.2)
 for step in range(21):
     p = torch.sigmoid(3 * x - 2)
     if step % 10 == 0:
-        print(f"step {step:2}: x {float(x):.1f}, p {float(p):.1f}")
+        print(f"step {step:2}: x {x.item():.1f}, p {p.item():.1f}")
     optimiser.zero_grad()
     (-p.log()).backward()
     optimiser.step()
@@ -270,7 +270,7 @@ assert target_of("harp", MTAT_TAGS).sum() == 1 and "bass" not in MTAT_TAGS
 a = torch.tensor([3.0, 2.0, -4.0], requires_grad=True)               # guitar, drums, harp
 y = torch.tensor([1.0, 0.0, 0.0])
 F.binary_cross_entropy(a.sigmoid(), y).backward()
-print("pull of guitar, drums, harp:", [round(float(one), 2) for one in a.grad])
+print("pull of guitar, drums, harp:", [round(one.item(), 2) for one in a.grad])
 assert torch.allclose(a.grad, (a.detach().sigmoid() - y) / 3, atol=1e-6)
 assert a.grad[1].abs() > 10 * a.grad[0].abs()
 
@@ -370,7 +370,7 @@ assert float(distance.median()) < 0.5 * float(torch.cdist(known, z[0].T).amin(-1
 # %%
 rate = codec.facts.rate
 tagger = load_trained("tagger_band").requires_grad_(False)
-track = open_tracks("band", "test", count=1)[0].excerpt(6.0, P.seconds).mono().resampled(rate)
+track = open_tracks("band", "test", count=1)[0].mono().resampled(rate).excerpt(6.0, P.seconds)
 mixture = track.mixture                                              # (1, time)
 listen(mixture, rate, f"{track.name}: the mixture")
 
