@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=5.0, metavar="X", help="step size on the embedding (default: 5)")
     parser.add_argument("--n-fft", type=int, nargs="+", default=[2048, 1024, 512], metavar="N",
                         help="sizes of the masks; the last makes the result (default: 2048 1024 512)")
-    parser.add_argument("--residual", action="store_true", help="take the residual for the tag, the masked for the rest")
+    parser.add_argument("--residual", action="store_true", help="take the residual for the tag")
     parser.add_argument("--of", choices=("mixture", "reconstruction"), default="mixture",
                         help="what is masked: the song, or the codec's version of it, as published (default: mixture)")
     parser.add_argument("--codec-output", action="store_true", help="also write what the decoder makes, unmasked")

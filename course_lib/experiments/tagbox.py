@@ -170,7 +170,7 @@ def estimate(method: str, x: Tensor, target: Tensor, rest: Tensor, instrument: s
     if method == MIXTURE:
         return x
     if method == IDEAL:
-        S = stft(torch.stack([target, rest])[:, None], 2048)                                     # (source, 1, bin, frame)
+        S = stft(torch.stack([target, rest])[:, None], 2048)            # (source, 1, bin, frame)
         return istft(apply_mask(ideal_ratio_mask(S, 2.0), S.sum(0)), 2048, length=len(x))[0, 0]
     if method in RULES:
         return separate_unsupervised(x[None], RATE, RULES[method])[stem_for(instrument, STEMS), 0]
