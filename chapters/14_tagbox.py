@@ -155,7 +155,7 @@ def root_hann(n_fft: int, like: Tensor) -> Tensor:
 
 
 def masked_audio(x: Tensor, steered: Tensor, n_fft: int) -> Tensor:
-    """What is left of x where the steered signal is softer (eq. 14.1): x's phase, its level at most.
+    """What the steered signal leaves of x (eq. 14.1): x's phase, its level at most.
 
     x, steered: (..., time), of one shape, longer than n_fft/2. n_fft: of the STFT, hop n_fft/2,
     square-root Hann. Returns (..., time). ValueError for two shapes. Source: Manilow et al. 2022;
@@ -276,6 +276,18 @@ assert a.grad[1].abs() > 10 * a.grad[0].abs()
 
 # %% [markdown]
 # A tagger of the course's takes audio of any length by `tag` (section 13.7): chunks, the last one completed. The published code fills it with zeros, and lets it count fully. Ten seconds for FCN, which takes 29, are nineteen seconds of silence, and the tagger's answer is about those, too. Our default is the published one; `fill="repeat"` plays the excerpt again.
+#
+# Silence is nothing that a tagger of bands was trained on, and may drive its log-odds far out. There is a trap: in 32 bits $\sigma(a)$ is *exactly* 1 from about $a = 17$ on. Then the loss of an unwanted tag is a constant (torch cuts the logarithm at $-100$), and its gradient is 0 where it should be largest. A loss that stands still near 100 divided by the number of tags is the sign of it. All our runs on short excerpts use `"repeat"`.
+
+# %%
+a = torch.tensor([20.0], requires_grad=True)
+stuck = F.binary_cross_entropy(a.sigmoid(), torch.zeros(1))          # unwanted, and wholly sure
+stuck.backward()
+print(f"loss {stuck.item():.0f}, gradient {a.grad.item():.0f}")
+assert stuck.item() == 100 and a.grad.item() == 0
+
+# %% [markdown]
+# The losses of all taggers and sizes, every signal going through a tagger at once:
 
 # %%
 #| export
@@ -391,7 +403,8 @@ def steer_plain(codec, tagger, x, target, n_fft, steps, lr):
     for _ in range(steps):
         J = through(z)[0]                                            # (1, time)
         s = masked_audio(x, J, n_fft)
-        loss = F.binary_cross_entropy(tag(tagger, resample(s, rate, 16_000)), target[None])
+        p = tag(tagger, resample(s, rate, 16_000), fill="repeat")    # (1, tag)
+        loss = F.binary_cross_entropy(p, target[None])
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -539,7 +552,7 @@ def check_steering(codec: nn.Module, taggers: Sequence[nn.Module], x: Tensor,
 
 # %%
 pair = torch.cat([mixture, mixture.flip(-1)])
-batched = steer(codec, [tagger], pair, [target], steps=6, lr=1.0, n_fft=[1024])
+batched = steer(codec, [tagger], pair, [target], steps=6, lr=1.0, n_fft=[1024], fill="repeat")
 both = batched.losses[:, 0, 0, 0].tolist()
 print("plain  :", " ".join(f"{one:.1f}" for one in losses))
 print("batched:", " ".join(f"{one:.1f}" for one in both))
@@ -585,7 +598,8 @@ axes[0].plot(run.losses[:, 0, 0, 0])
 axes[0].set(xlabel="step", ylabel="cross entropy", title="loss")
 found = spectral_mask(levels_of(run.steered), levels_of(run.heard))
 ideal = spectral_mask(levels_of(drums), levels_of(mixture))
-for axis, mask, title in ((axes[1], found, "mask found"), (axes[2], ideal, "mask of the true drums")):
+for axis, mask, title in ((axes[1], found, "mask found"),
+                          (axes[2], ideal, "mask of the true drums")):
     axis.imshow(mask[:, :130], origin="lower", aspect="auto", vmin=0, vmax=1, cmap="magma",
                 extent=(0, P.seconds, 0, rate / 2000))
     axis.set(xlabel="time, s", ylabel="kHz", title=title)

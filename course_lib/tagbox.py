@@ -35,7 +35,7 @@ def root_hann(n_fft: int, like: Tensor) -> Tensor:
 
 
 def masked_audio(x: Tensor, steered: Tensor, n_fft: int) -> Tensor:
-    """What is left of x where the steered signal is softer (eq. 14.1): x's phase, its level at most.
+    """What the steered signal leaves of x (eq. 14.1): x's phase, its level at most.
 
     x, steered: (..., time), of one shape, longer than n_fft/2. n_fft: of the STFT, hop n_fft/2,
     square-root Hann. Returns (..., time). ValueError for two shapes. Source: Manilow et al. 2022;
