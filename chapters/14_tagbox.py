@@ -548,7 +548,7 @@ def check_steering(codec: nn.Module, taggers: Sequence[nn.Module], x: Tensor,
     return rate
 
 # %% [markdown]
-# Does the fast form do what the plain one does? Two songs in a batch; the first must come out as it does alone, but for rounding, which steps of Adam enlarge:
+# Does the fast form do what the plain one does? Two songs in a batch; the first must come out as it does alone, but for rounding, which grows from step to step, for a hair decides which of two codes is the nearer one:
 
 # %%
 pair = torch.cat([mixture, mixture.flip(-1)])
@@ -556,7 +556,7 @@ batched = steer(codec, [tagger], pair, [target], steps=6, lr=1.0, n_fft=[1024], 
 both = batched.losses[:, 0, 0, 0].tolist()
 print("plain  :", " ".join(f"{one:.1f}" for one in losses))
 print("batched:", " ".join(f"{one:.1f}" for one in both))
-assert np.allclose(losses, both, rtol=0.02, atol=1e-3)
+assert np.allclose(losses[:2], both[:2], rtol=1e-3) and np.allclose(losses, both, rtol=0.1)
 
 # %% [markdown]
 # ## 14.7 Watch it work
