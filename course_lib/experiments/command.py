@@ -46,6 +46,7 @@ EXPERIMENTS = {
         "course_lib.experiments.small_masks",
         "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
     ),
+    "tagbox": ("course_lib.experiments.tagbox", "chapter 14's TagBox, one thing changed at a time, and its rivals"),
     "jukebox": (
         "course_lib.experiments.jukebox",
         "chapter 11's small codec with one thing changed at a time, and Opus on the same songs",

@@ -1,0 +1,249 @@
+"""Chapter 14's measurements: TagBox on excerpts of songs, one thing changed at a time, and beside other methods.
+
+An excerpt is the SECONDS of a song in which most of its sources sound, mono at the codec's rate. A run is a method for
+one instrument on all songs in which it sounds there; `data/results/14_tagbox/runs.csv` has a row a run, `songs.csv` one
+a song and reading of the output (masked, residual, steered: without a mask). SDRi and SI-SDRi are dB above the mixture
+itself; `l1` is the L1 distance of magnitudes over the target's own L1 norm, `l1_mixture` that of the mixture; SAR is
+BSSEval's of the whole excerpt. "silence" and "mixture" are there because improvements reward them.
+
+`course steer` does the same for one song; MUSDB18's and Slakh2100's songs come by `open_tracks`, as the band's do.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from course_lib.classic import separate_unsupervised
+from course_lib.data import STEMS, Track, open_tracks
+from course_lib.data.resampling import resample
+from course_lib.data.tracks import SIX_STEMS
+from course_lib.experiments.runner import Experiment, Work
+from course_lib.experiments.scoreboard import separate_song
+from course_lib.metrics import bss_eval, sdr, si_sdr
+from course_lib.results import machine
+from course_lib.spectral import apply_mask, ideal_ratio_mask, istft, stft
+from course_lib.tagbox import steer, tags_of, target_of
+from course_lib.taggers import load_tagger
+from course_lib.training import load_trained
+from course_lib.training.trained import shipped_models
+
+TOPIC, CODEC, RATE, SECONDS = "14_tagbox", "jukebox_band", 22_050, 3.0
+INSTRUMENTS = ("vocals", "drums", "guitar", "bass", "piano")
+FOUR = ("drums", "bass", "vocals", "guitar")                     # the mixtures of four sources
+TAGBOX, SILENCE, MIXTURE, IDEAL = "TagBox", "silence", "mixture", "ideal ratio mask"
+RULES = {"HPSS": "hpss_rules", "REPET-SIM": "repet_sim_rules", "NMF": "nmf_clusters"}
+SUPERVISED = ("open_unmix_band", "htdemucs_band")
+MIXIT = "mixit_band"                                             # joins the table where its weights are there
+LEAST = 0.01                                                     # RMS of a source that counts as sounding
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What all runs share."""
+
+    songs: int = 20
+    steps: int = 20
+    lr: float = 2.0
+    ablation_songs: int = 6
+    real_songs: int = 6
+    real_steps: int = 8
+    batch: int = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is measured: of the sources in the mixture ("six", "four"), one instrument, by a method; change: what is
+    other than in the main run, "NAME=VALUE", "" for nothing."""
+
+    part: str
+    sources: str
+    instrument: str
+    method: str
+    change: str = ""
+
+
+CHANGES = {
+    "of=mixture": dict(of="mixture"), "codes=drifting": dict(codes="drifting"), "mask=off": dict(mask=False),
+    "taggers=random": dict(taggers="random"), "level=2": dict(level=2), "start=mixture": dict(start="mixture"),
+    "codes=free": dict(codes="free"), "n_fft=512": dict(n_fft=[512]), "n_fft=2048": dict(n_fft=[2048]),
+    "n_fft=512, 1024, 2048": dict(n_fft=[512, 1024, 2048]),
+    "steps=5": dict(steps=5), "steps=60": dict(steps=60), "lr=0.5": dict(lr=0.5), "lr=5": dict(lr=5.0),
+}
+REAL = ("mtat_fcn", "mtat_musicnn", "mtat_fcn+mtat_musicnn", "jamendo_fcn", "jamendo_musicnn")
+
+
+def main_runs(work: Work) -> list[Run]:
+    """Every method for every instrument, in the full mixtures and in those of four sources."""
+    nets = [name for name in (*SUPERVISED, MIXIT) if name in shipped_models()]
+    methods = [TAGBOX, SILENCE, MIXTURE, *RULES, *nets, IDEAL]
+    return [Run("main", sources, instrument, method)
+            for sources, instruments in (("six", INSTRUMENTS), ("four", FOUR)) for instrument in instruments
+            for method in methods]
+
+
+def ablations(work: Work) -> list[Run]:
+    """One thing changed at a time, for vocals and drums."""
+    return [Run("ablation", "six", instrument, TAGBOX, change) for instrument in ("vocals", "drums")
+            for change in ("", *CHANGES)]
+
+
+def real_taggers(work: Work) -> list[Run]:
+    """The published taggers instead of the band's, for vocals."""
+    return [Run("taggers", "six", "vocals", TAGBOX, f"taggers={names}") for names in ("tagger_band", *REAL)]
+
+
+# ------------------------------------------------------------------------------------------------------------ the data
+
+
+def excerpt_of(track: Track, seconds: float = SECONDS) -> Track:
+    """The piece of a song, on a grid of its length, in which most of the six sources sound, mono at RATE."""
+    starts = [start * seconds for start in range(max(1, int(track.seconds // seconds)))]
+    busy = lambda start: int((track.excerpt(start, min(seconds, track.seconds)).sources(SIX_STEMS)    # noqa: E731
+                              .square().mean((1, 2)).sqrt() > LEAST).sum())
+    best = max(starts, key=busy)
+    found = track.excerpt(best, min(seconds, track.seconds)).sources(SIX_STEMS).mean(1)             # (source, time)
+    found = resample(found, track.rate, RATE).unsqueeze(1)
+    return Track.from_tensors(track.name, RATE, {**dict(zip(SIX_STEMS, found)),
+                                                 "other": found[2] + found[4] + found[5]})
+
+
+def prepare(sizes: Sizes, cache) -> list[Track]:
+    return [excerpt_of(track) for track in open_tracks("band", "test", count=sizes.songs)]
+
+
+def split_up(track: Track, instrument: str, sources: str) -> tuple[Tensor, Tensor] | None:
+    """Target and all the rest, (time,) each; None where the instrument is silent."""
+    names = FOUR if sources == "four" else SIX_STEMS
+    audio = dict(zip(names, track.sources(names)[:, 0]))
+    target = audio.pop(instrument)
+    if float(target.square().mean().sqrt()) < LEAST:
+        return None
+    return target, sum(audio.values())
+
+
+# ---------------------------------------------------------------------------------------------------------- the methods
+
+
+def taggers_named(names: str) -> list[torch.nn.Module]:
+    """Taggers from names joined by "+": "random" is the band's with weights that were never trained."""
+    found = []
+    for name in names.split("+"):
+        if name.startswith(("mtat", "jamendo")):
+            found.append(load_tagger(name))
+            continue
+        tagger = load_trained("tagger_band")
+        if name == "random":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                for module in tagger.modules():
+                    if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                        module.reset_parameters()
+        found.append(tagger.requires_grad_(False))
+    return found
+
+
+def tagbox(x: Tensor, instrument: str, sizes: Sizes, **changes) -> list[dict[str, Tensor]]:
+    """TagBox on mixtures (song, time): for each its readings, (time,)."""
+    options = dict(steps=sizes.steps, lr=sizes.lr, n_fft=[1024], fill="repeat", text=instrument) | changes
+    taggers = taggers_named(options.pop("taggers", "tagger_band"))
+    targets = [target_of(instrument, tags_of(tagger)) for tagger in taggers]
+    codec, found = load_trained(CODEC).requires_grad_(False), []
+    for part in x.split(sizes.batch):
+        given = steer(codec, taggers, part, targets, **options)
+        found += [dict(masked=given.masked[n], residual=given.residual[n], steered=given.steered[n])
+                  for n in range(len(part))]
+    return found
+
+
+def stem_for(instrument: str, stems: Sequence[str]) -> int:
+    """The stem of a four-stem separator in which an instrument is: guitar and piano are in "other"."""
+    return list(stems).index(instrument if instrument in stems else "other")
+
+
+def estimate(method: str, x: Tensor, target: Tensor, rest: Tensor, instrument: str) -> Tensor:
+    """What a method without steering makes of a mixture (time,)."""
+    if method == SILENCE:
+        return torch.zeros_like(x)
+    if method == MIXTURE:
+        return x
+    if method == IDEAL:
+        S = stft(torch.stack([target, rest])[:, None], 2048)            # (source, 1, bin, frame)
+        return istft(apply_mask(ideal_ratio_mask(S, 2.0), S.sum(0)), 2048, length=len(x))[0, 0]
+    if method in RULES:
+        return separate_unsupervised(x[None], RATE, RULES[method])[stem_for(instrument, STEMS), 0]
+    separator = separator_named(method)
+    with torch.no_grad():
+        return separate_song(separator, x[None], RATE)[stem_for(instrument, separator.stems), 0]
+
+
+def separator_named(name: str):
+    """A trained separator as the scoreboard takes it."""
+    from course_lib.separating import load_separator
+    return load_separator(name)
+
+
+# ----------------------------------------------------------------------------------------------------------- the scores
+
+
+def scores(estimate: Tensor, target: Tensor, x: Tensor) -> dict[str, float]:
+    """SDRi, SI-SDRi, and L1 of magnitudes over the target's, of one excerpt (time,) each."""
+    magnitude = lambda signal: stft(signal, 2048).abs()                                     # noqa: E731
+    S = magnitude(target)
+    l1 = lambda signal: float((magnitude(signal) - S).abs().sum() / S.sum())                # noqa: E731
+    return {"sdr": float(sdr(estimate, target)), "sdri": float(sdr(estimate, target) - sdr(x, target)),
+            "si_sdri": float(si_sdr(estimate, target) - si_sdr(x, target)), "l1": l1(estimate), "l1_mixture": l1(x)}
+
+
+def sar_of(estimate: Tensor, target: Tensor, rest: Tensor) -> float:
+    """BSSEval's SAR of one estimate, the whole excerpt a frame; NaN for silence."""
+    found = bss_eval(torch.stack([target, rest])[:, None], torch.stack([estimate, rest])[:, None], RATE,
+                     len(target) / RATE)
+    return float(found.sar[0, 0])
+
+
+def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
+    """A method for an instrument on all songs in which it sounds."""
+    sizes, began = work.settings, time.process_time()
+    count = {"main": sizes.songs, "ablation": sizes.ablation_songs, "taggers": sizes.real_songs}[run.part]
+    pairs = [(track.name, both) for track in work.given if (both := split_up(track, run.instrument, run.sources))]
+    pairs = pairs[:count]
+    if not pairs:
+        raise ValueError(f"{run.instrument} sounds in none of the excerpts")
+    x = torch.stack([target + rest for _, (target, rest) in pairs])                         # (song, time)
+    if run.method == TAGBOX:
+        changes = CHANGES.get(run.change, {})
+        if run.part == "taggers":
+            changes = dict(taggers=run.change.removeprefix("taggers="), steps=sizes.real_steps)
+        found = tagbox(x, run.instrument, sizes, **changes)
+    else:
+        found = [{"masked": estimate(run.method, x[n], *pair, run.instrument)} for n, (_, pair) in enumerate(pairs)]
+    rows = []
+    for (name, (target, rest)), mixture, readings in zip(pairs, x, found):
+        for reading, signal in readings.items():
+            given = scores(signal, target, mixture)
+            given["sar"] = sar_of(signal, target, rest)
+            rows.append({"song": name, "reading": reading, **{key: f"{value:.3f}" for key, value in given.items()}})
+    masked = [float(row["sdri"]) for row in rows if row["reading"] == "masked"]
+    return {"songs": rows, "runs": [{
+        "test_songs": len(pairs), "sdri": f"{sum(masked) / len(masked):.3f}",
+        "cpu_seconds": f"{time.process_time() - began:.0f}", "machine": machine(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime())}]}
+
+
+def facts(work: Work) -> dict:
+    return {"songs": f"{work.settings.songs} test songs of the band, {SECONDS:g} s each, mono {RATE} Hz",
+            "left_out": [name for name in (MIXIT,) if name not in shipped_models()],
+            "score": "SDRi, SI-SDRi: dB above the mixture; l1: L1 of magnitudes over the target's", **asdict(
+                work.settings)}
+
+
+EXPERIMENT = Experiment(name="tagbox", what="TagBox with one thing changed at a time, and beside other methods",
+                        topic=TOPIC, stages=[main_runs, ablations, real_taggers], run=one_run, settings=Sizes(),
+                        prepare=prepare, names=("main", "ablation", "taggers", *INSTRUMENTS, TAGBOX, *RULES, SILENCE,
+                                                MIXTURE, IDEAL, *SUPERVISED, MIXIT, "six", "four"), facts=facts)
+
+__all__ = ["CHANGES", "EXPERIMENT", "INSTRUMENTS", "Run", "Sizes", "excerpt_of", "scores", "split_up", "tagbox",
+           "taggers_named"]
