@@ -408,7 +408,7 @@ def steer_plain(codec, tagger, x, target, n_fft, steps, lr):
         adam.zero_grad()
         loss.backward()
         adam.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return x, s.detach(), losses
 
 # %% [markdown]
@@ -873,6 +873,10 @@ show_claims([
 # Of `of="reconstruction"`: what was masked is the codec's version of the song. With `of="mixture"` they do.
 #
 # ```python
+# from course_lib.training import load_trained
+# codec, tagger = load_trained("jukebox_band"), load_trained("tagger_band")
+# mixture = 0.1 * torch.randn(1, 22_050, generator=torch.Generator().manual_seed(0))
+# target = target_of("drums", tags_of(tagger))
 # two = steer(codec, [tagger], mixture, [target], steps=1, n_fft=[512], of="mixture")
 # assert torch.allclose(two.masked + two.residual, mixture, atol=1e-5)
 # ```

@@ -125,6 +125,11 @@ values = {name: float(negative_snr(estimate, x)) for name, estimate in losses.it
 show_table([[name, value] for name, value in values.items()], ["estimate", "loss, dB"], digits=1,
            caption="Equation (14b.1) with a ceiling of 30 dB.")
 assert abs(values["perfect"] + 30) < 0.01 and abs(values["nothing"]) < 0.01
+
+# %% [markdown]
+# A silent estimate of a silent reference has a finite loss and no gradient that pulls:
+
+# %%
 silent = torch.zeros(1, 8000, requires_grad=True)
 quiet = negative_snr(silent, torch.zeros(1, 8000), power=x.square().sum(-1))
 quiet.sum().backward()
@@ -526,9 +531,11 @@ class MaskTCN(nn.Module):
         if mixture.ndim != 2 or 0 in mixture.shape:
             raise ValueError(f"mixture has shape {tuple(mixture.shape)}; expected (batch, time)")
         level = mixture.square().mean(-1, keepdim=True).sqrt() + 1e-5   # (batch, 1)
-        X = stft(mixture / level, self.n_fft, self.hop_length)
-        y = istft(self.masks(X) * X[:, None], self.n_fft, self.hop_length, mixture.shape[-1])
-        y = y * level[:, None]
+        time = mixture.shape[-1]
+        padded = F.pad(mixture / level, (0, -time % self.hop_length))      # whole frames to the end
+        X = stft(padded, self.n_fft, self.hop_length)
+        y = istft(self.masks(X) * X[:, None], self.n_fft, self.hop_length, padded.shape[-1])
+        y = y[..., :time] * level[:, None]
         return mixture_consistency(y, mixture) if self.consistent else y
 
 # %% [markdown]
@@ -626,6 +633,11 @@ def train_tiny(fixed, seed=0):
         loss.backward()
         optimizer.step()
     return model.eval(), float(loss.detach())
+
+# %% [markdown]
+# Trained once each way:
+
+# %%
 tiny = {name: train_tiny(fixed) for name, fixed in (("changing", False), ("fixed", True))}
 
 # %% [markdown]
@@ -678,6 +690,11 @@ def gains(model):
             y = model(s.sum(0, keepdim=True))[0]                    # (output, time)
         rows.append(sdr(best_partition(y, s) @ y, s) - sdr(s.sum(0).expand_as(s), s))
     return torch.stack(rows)
+
+# %% [markdown]
+# On twelve new examples:
+
+# %%
 tiny_gains = {name: gains(model) for name, (model, _) in tiny.items()}
 changing, fixed = (tiny_gains[name].mean() for name in ("changing", "fixed"))
 print("changing partners gain over 2 dB more:", bool(changing > fixed + 2),
@@ -696,6 +713,11 @@ def shares_of(model):
         masks = model.masks(X / level)[0]                           # (output, bin, frame)
         power = stft(kinds, 256, 128).abs().square()                # (kind, bin, frame)
     return torch.stack([(masks * one).sum((1, 2)) / (masks * one).sum() for one in power])
+
+# %% [markdown]
+# A picture a network:
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
 for axis, (name, (model, _)) in zip(axes, tiny.items()):
     axis.imshow(shares_of(model), vmin=0, vmax=1, cmap="Blues")
@@ -844,6 +866,11 @@ def of_method(method, chooser="", score="SI-SDRi"):
     """(song, source) of a method, in dB."""
     return torch.tensor([[float(row[stem]) for stem in STEMS] for row in others if
                          (row["method"], row["chooser"], row["score"]) == (method, chooser, score)])
+
+# %% [markdown]
+# One table a score:
+
+# %%
 methods = list(dict.fromkeys((row["method"], row["chooser"]) for row in others))
 label = lambda pair: f"{pair[0]}, {pair[1]}" if pair[1] else pair[0]
 for score_ in ("SI-SDRi", "SDRi"):
@@ -892,12 +919,22 @@ from course_lib.data.band import compose
 scores = [compose(seed, 20.0) for seed in range(1000, 1040)]
 pairs = [(a, b) for n, a in enumerate(scores) for b in scores[n + 1:]
          if abs(math.log(a.bpm / b.bpm)) < experiment.TEMPO_WITHIN]
+
+# %% [markdown]
+# How many onsets of one meet one of the other?
+
+# %%
 def onsets(song):
     return torch.tensor(sorted(note.onset for part in song.parts for note in part.notes))
 def coinciding(a, b, shift):
     """Share of a's onsets in 3 s that lie within 30 ms of one of b's, b later by shift."""
     first, second = onsets(a), onsets(b) + shift
     return float(((first[first < 3, None] - second).abs().amin(1) < 0.03).float().mean())
+
+# %% [markdown]
+# With the beat, half a beat apart, and at a distance that is no simple share of one:
+
+# %%
 together = torch.tensor([[coinciding(a, b, shift * 60 / b.bpm) for shift in (0, 0.5, 0.27)]
                          for a, b in pairs])
 show_table([[name, mean_interval(together[:, n])] for n, name in enumerate(
@@ -922,6 +959,11 @@ def of_variant(variant, score="SI-SDRi"):
         for seed in seeds])
 def run_numbers(variant, column):
     return [float(row[column]) for row in run_rows if row["variant"] == variant]
+
+# %% [markdown]
+# The pairings first:
+
+# %%
 pairings = [name for name in experiment.PAIRINGS if run_numbers(name, "steps")]
 show_table([[name, mean_interval(of_variant(name).mean(0)),
              len(of_variant(name)), mean_interval(of_variant(name, "SDRi").mean(0)),
@@ -947,6 +989,11 @@ def difference(a, b):
     agree = bool((gap.mean(1) > 0).all() or (gap.mean(1) < 0).all())
     counts = agree and (low > 0 or high < 0) and abs(mean) > between_seeds
     return [f"{a}, less {b}", (mean, low, high), seeds, "yes" if counts and seeds > 1 else "no"]
+
+# %% [markdown]
+# Each pairing against what it is to be compared with:
+
+# %%
 contrasts = [("unrelated", "with the beat"), ("against the beat", "with the beat"),
              ("independent stems", "unrelated")]
 found = [difference(a, b) for a, b in contrasts if {a, b} <= set(pairings)]
@@ -1014,6 +1061,11 @@ show_table([[name, mean_interval(of_variant(name).mean(0)), len(of_variant(name)
            ["trained with labels", "SI-SDRi", "seeds", "SDRi"], digits=2,
            caption=f"{settings['few_steps']} steps with few labelled songs; supervised: all 160, "
            f"{settings['steps']} steps. 20 test songs, mean over stems, 95% interval.")
+
+# %% [markdown]
+# In pairs, seed by seed:
+
+# %%
 pair = lambda count: [of_variant(f"{count} songs, {start}")
                       for start in ("from MixIT", "from scratch")]
 helped = {count: ours[:len(theirs)] - theirs[:len(ours)]            # (seed, song)

@@ -243,9 +243,11 @@ class MaskTCN(nn.Module):
         if mixture.ndim != 2 or 0 in mixture.shape:
             raise ValueError(f"mixture has shape {tuple(mixture.shape)}; expected (batch, time)")
         level = mixture.square().mean(-1, keepdim=True).sqrt() + 1e-5   # (batch, 1)
-        X = stft(mixture / level, self.n_fft, self.hop_length)
-        y = istft(self.masks(X) * X[:, None], self.n_fft, self.hop_length, mixture.shape[-1])
-        y = y * level[:, None]
+        time = mixture.shape[-1]
+        padded = F.pad(mixture / level, (0, -time % self.hop_length))      # whole frames to the end
+        X = stft(padded, self.n_fft, self.hop_length)
+        y = istft(self.masks(X) * X[:, None], self.n_fft, self.hop_length, padded.shape[-1])
+        y = y[..., :time] * level[:, None]
         return mixture_consistency(y, mixture) if self.consistent else y
 
 # %% ../chapters/14b_mixit.ipynb #7d35bb01
