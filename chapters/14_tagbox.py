@@ -16,7 +16,7 @@
 #
 # **You need** chapter 11 (codec, codes), chapter 13 (taggers), chapter 3 (scores) and masks (chapter 1).
 #
-# **Time** <!-- minutes 14_tagbox -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours and a half.
+# **Time** <!-- minutes 14_tagbox -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours and a half.
 
 # %% [markdown]
 # ## 14.0 Set up
@@ -103,8 +103,8 @@ mask = d.block("mask on x", "22050", after=dec, place="below")
 rate16 = d.block("resample", "16000", after=mask, place="left")
 tagger = d.block("tagger", "50", after=rate16, kind="frozen", place="left")
 loss = d.block("cross\nentropy", "1", after=tagger, kind="loss", place="left")
-d.arrow(loss, emb, "gradient", route="straight", dashed=True)
-show(d.draw(), "TagBox: only the embedding changes.", d.in_words())
+d.arrow(loss, emb, route="straight", dashed=True)
+show(d.draw(), "TagBox: only the embedding changes; dashed: the gradient.", d.in_words())
 
 # %% [markdown]
 # ## 14.2 A mask from a song that isn't there

@@ -16,7 +16,7 @@
 #
 # **You need** SDR and SI-SDR (chapter 3), masks (chapter 1), and a tagger (chapter 13).
 #
-# **Time** <!-- minutes 14b_mixit -->2 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 14b_mixit -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
 
 # %% [markdown]
 # ## 14b.0 Set up

@@ -118,7 +118,8 @@ def pieces_of(samples: int, piece: int, fade: int) -> list[int]:
 def steer_song(codec, taggers, song, rate: int, name: str, seconds: float = 10.0, **options):
     """TagBox over a whole song, mono (time,): "masked", "residual" and "steered", (time,) each.
 
-    Pieces of `seconds` overlap by FADE and are joined by cross-fades. options: of `course_lib.tagbox.steer`.
+    Pieces of `seconds` overlap by FADE and are joined by cross-fades. options: of `course_lib.tagbox.steer`; a piece
+    shorter than a tagger's is repeated unless `fill` says otherwise, for silence at its end can saturate a tagger.
     """
     import torch
 
@@ -129,6 +130,7 @@ def steer_song(codec, taggers, song, rate: int, name: str, seconds: float = 10.0
     piece, fade = min(len(song), round(seconds * rate)), round(FADE * rate)
     starts = pieces_of(len(song), piece, fade)
     targets = [target_of(name, tags_of(tagger)) for tagger in taggers]
+    options = {"fill": "repeat", **options}
     ramp = torch.arange(1, piece + 1).clamp(max=fade).float()
     weight = torch.minimum(ramp, ramp.flip(0))
     sums, weights = {one: torch.zeros_like(song) for one in ("masked", "residual", "steered")}, torch.zeros_like(song)

@@ -6,7 +6,8 @@ a song and reading of the output (masked, residual, steered: without a mask). SD
 itself; `l1` is the L1 distance of magnitudes over the target's own L1 norm, `l1_mixture` that of the mixture; SAR is
 BSSEval's of the whole excerpt. "silence" and "mixture" are there because improvements reward them.
 
-`course steer` does the same for one song; MUSDB18's and Slakh2100's songs come by `open_tracks`, as the band's do.
+`course steer` does the same for one song of any kind. The measurements know the band only: MUSDB18 has four stems, and
+Slakh2100 names its stems by other words.
 """
 
 import time
