@@ -30,10 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prime-seconds", type=float, default=4.0, metavar="S",
                         help="how much of it is taken (default: 4)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
-    parser.add_argument("--temperature", type=float, default=0.95, metavar="X",
-                        help="below 1 what is likeliest, above 1 wilder (default: 0.95)")
-    parser.add_argument("--top-p", type=float, default=0.95, metavar="P",
-                        help="draw from the likeliest codes with this share; 0: from all (default: 0.95)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="X",
+                        help="below 1 what is likeliest, above 1 wilder (default: 1)")
+    parser.add_argument("--top-p", type=float, default=0.0, metavar="P",
+                        help="draw from the likeliest codes with this share; 0: from all (default: 0, for else the "
+                             "course's priors soon fall silent)")
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest; 0: from all")
     parser.add_argument("--codec", default=CODEC, metavar="NAME", help=f"a trained codec (default: {CODEC})")
     parser.add_argument("--priors", nargs="+", default=list(PRIORS), metavar="NAME",

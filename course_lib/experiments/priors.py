@@ -227,8 +227,8 @@ class Sizes:
     further_songs: int = 240
     prime_seconds: float = 6.0        # of a song that is continued, or whose codes are given
     new_seconds: float = 5.0
-    temperature: float = 0.95
-    top_p: float = 0.95
+    temperature: float = 1.0
+    top_p: float = 0.0                # a nucleus sinks into silence: section 12.13
     codec: str = CODEC
     top: str = TOP
     upsampler: str = UPSAMPLER
