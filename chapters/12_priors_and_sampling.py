@@ -2595,14 +2595,14 @@ for axis, (name, rows) in zip(axes, loudness.items()):
     axis.set(title=name, xlabel="seconds", yscale="log")
 axes[0].set_ylabel("RMS")
 show(figure, "How loud eight draws are as time passes; dashed: a song of the band.",
-     "Eight lines each; on the left most stay near the dashed line, on the right most fall to a "
-     "low level and stay there.")
+     "Eight lines each; on the left they wander about the dashed line, some far below it; on the "
+     "right most fall to one low level and stay there.")
 ends = {name: float((rows[:, -1] < usual / 5).float().mean()) for name, rows in loudness.items()}
 print("fallen silent after five seconds, careful draws more often:",
       ends["temperature 0.95, nucleus 0.95"] > ends["temperature 1"])
 
 # %% [markdown]
-# The careful way sinks into silence and doesn't come back: the likeliest code after a quiet one is a quiet one. A likely reason: where a sound has a few hundred codes that will do, each is unlikely, and a nucleus favours what has only a few, which is silence and hum. Holtzman and others found the same in text, and their remedy was the nucleus against the likeliest code alone; here even the nucleus is too careful. Jukebox's authors draw with temperatures of 0.98 and 0.99.
+# At temperature 1 draws swell and fade, and some go quiet, too. The careful way sinks into silence and doesn't come back: the likeliest code after a quiet one is a quiet one. A likely reason: where a sound has a few hundred codes that will do, each is unlikely, and a nucleus favours what has only a few, which is silence and hum. Holtzman and others found the same in text, and their remedy was the nucleus against the likeliest code alone; here even the nucleus is too careful. Jukebox's authors draw with temperatures of 0.98 and 0.99.
 #
 # **Judge for yourself:** what of the ten seconds is the band's? Is there a beat, a key, a melody? Then compare the means with the paper's:
 
