@@ -2510,7 +2510,7 @@ show(figure, "What a code costs more with counts, and when the prior is told the
      "logarithmic beyond a hundredth of a bit.")
 
 # %% [markdown]
-# The axis is logarithmic, but for its middle. A code of the top level stands for six milliseconds, and which of many similar ones comes next is hard to guess; what the upsampler is told from above is worth most. That counts of pairs may be *worse* than counts of codes is no mistake: 512 codes make a quarter of a million pairs, and the songs don't hold enough of them.
+# The axis is logarithmic, but for its middle. A code of the top level stands for six milliseconds, and which of many similar ones comes next is hard to guess; what the upsampler is told from above is worth most. Counts of pairs gain little over counts of codes: 512 codes make a quarter of a million pairs, most of which the songs never show.
 #
 # **Ten seconds of music.** Labels first; then the top level, from nothing:
 
@@ -2613,7 +2613,7 @@ print(f"the paper's top prior is {smaller:.0f} times as large, and its context "
 
 # %% [markdown]
 # **Is it what was asked for?** Music was drawn with the labels of each test song. Chapter 13's tagger hears it and gives each instrument a score. Scores and labels are compared by their cosine, after the mean over songs is taken from both, for an instrument that every song has says nothing: 1 is exactly as asked. A tempo is measured from the onsets, and its distance to the one
-# asked for is counted in octaves, halves and doubles being equal. Beside it, the same for labels of *another* song, and for what the band really played, through the same codec: nothing drawn can be told apart better than that.
+# asked for is counted in octaves, halves and doubles being equal. Beside it, the same for labels of *another* song, and for what the band really played, through the same codec, as a yardstick.
 
 # %%
 def by_kind(table, *names):
@@ -2720,6 +2720,8 @@ left = [float(column(rows, "timbre_distance").mean()) for rows in (one_row, two_
 print(f"of the distance in timbre between songs, a draw moves {100 * left[0] / left[1]:.0f}%")
 
 # %% [markdown]
+# So the row fixes the harmony, and most of the timbre, too: the upsampler sees codes of six milliseconds, which say a good deal about sound, and is told the instruments besides. The paper's division, structure above and timbre below, is not as clean here.
+#
 # **Does it read the words?** The layer that asks the letters, of the trained prior, on a test song with a singer. If the prior had learned which syllable is sung when, the picture would show a line that climbs (white: where the syllables really are):
 
 # %%
@@ -2755,6 +2757,8 @@ letters_cost = worse_by("priors_band_top", "letters of another song")
 print("letters of another song cost", difference_in_words(letters_cost, "bits per code"))
 
 # %% [markdown]
+# No line: the bright rows are letters that nearly every code looks at, wherever it stands, and where a mean hardly moves, a correlation says little. The letters of another song cost nothing that could be told from zero. This prior does not read.
+#
 # ## 12.14 What a cache saves
 #
 # `benchmarks/priors_speed.py` draws 512 codes with a cache and without, in turn:

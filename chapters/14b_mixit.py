@@ -898,7 +898,7 @@ leads = {"MixIT with the oracle, above chapter 2's rules":
 show_table([[what, mean_interval(lead), int((lead > 0).sum())] for what, lead in leads.items()],
            ["comparison", "SI-SDRi, dB", "songs of 20"], digits=1,
            caption="Differences of the mean over stems, paired over songs, 95% interval.")
-assert all(lead.isfinite().any() for lead in leads.values())
+assert leads["supervised Demucs, above MixIT with the oracle"].mean() > 0
 
 # %% [markdown]
 # ## 14b.11 With and against the beat
@@ -1000,7 +1000,7 @@ found = [difference(a, b) for a, b in contrasts if {a, b} <= set(pairings)]
 show_table(found, ["difference, SI-SDRi", "dB", "seeds", "counts?"], digits=2,
            caption="Paired over 20 songs; two seeds of one variant are up to "
            f"{between_seeds:.2f} dB apart.")
-assert {row[-1] for row in found} <= {"yes", "no"}
+assert all(row[-1] == "no" or abs(row[1][0]) > between_seeds for row in found)
 
 # %% [markdown]
 # The sign that theory asks for is that of the first row: unrelated songs teach more than songs of one tempo and key. Half a beat's shift changes little that two seeds agree on.
