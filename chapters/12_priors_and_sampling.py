@@ -2652,7 +2652,7 @@ print("instruments, likeness:", difference_in_words(tags_steered, ""))
 print("tempo, nearer by octaves:", difference_in_words(tempo_steered, ""))
 for name, what in (("tags", "likeness"), ("tempo_octaves", "tempo")):
     bound = own_over_other(wanted, name, "played") * (1 if name == "tags" else -1)
-    print(f"bound, what was played, {what}:", difference_in_words(bound, ""))
+    print(f"yardstick, what was played, {what}:", difference_in_words(bound, ""))
 
 # %% [markdown]
 # **Going on from a beginning.** A prime is encoded, and the prior goes on. Here six seconds of each test song were continued for five; chroma (chapter 7) tells whether the key stays, and the tempo is compared again, both with the song's own beginning and with another's:

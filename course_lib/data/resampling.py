@@ -36,6 +36,7 @@ def resample(audio: Tensor, from_rate: int, to_rate: int) -> Tensor:
     if step_in * step_out <= _LARGEST_TABLE:
         if frames >= 2 ** 24:              # torchaudio rounds the length to float32: here and there it would be short
             audio = F.pad(audio, (0, step_in * -(-1024 // step_out)))
+        audio = audio.contiguous()         # torchaudio takes a view of its shape
         return torchaudio.functional.resample(audio, step_in, step_out, LOWPASS_FILTER_WIDTH, ROLLOFF)[..., :frames]
     samples = audio.detach().cpu().numpy()
     window = _windowed_sinc(step_in, step_out).astype(samples.dtype)

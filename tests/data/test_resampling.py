@@ -77,3 +77,9 @@ def test_blocks_are_given_as_soon_as_they_can_be():
         given += block.shape[-1]
         assert sum(taken) - 2 * given < 20_000
     assert given == 200_000 and list(resampled_blocks([], 44100, 22050)) == []
+
+
+def test_a_view_with_other_strides_is_resampled_too():
+    audio = torch.randn(500, 3, 2, generator=torch.Generator().manual_seed(0)).permute(1, 2, 0)      # not contiguous
+    for rates in [(44100, 22050), (44101, 44100)]:
+        torch.testing.assert_close(resample(audio, *rates), resample(audio.contiguous(), *rates))
