@@ -727,7 +727,7 @@ show_table([[change.removeprefix("taggers="), *(mean_of(values(
 # %% [markdown]
 # ## 14.10 Beside the others
 #
-# Methods that learn nothing (chapter 2), two supervised networks of the course, and bounds. Guitar and piano are no stems of theirs: they get the stem "other", in which these instruments are. TagBox asks for any word; that is its claim to fame, and this column is where it should show.
+# Methods that learn nothing (chapter 2), two supervised networks of the course, MixIT (`mixit_band`, chapter 14b's network that never saw a stem; its outputs have no names, so an oracle that knows the sources chooses among them), and bounds. Guitar and piano are no stems of the supervised networks: they get the stem "other", in which these instruments are. TagBox asks for any word; that is its claim to fame, and this column is where it should show.
 
 # %%
 def with_interval(found):
@@ -744,8 +744,7 @@ def board(column, sources):
 
 rows, head = board("si_sdri", "six")
 show_table(rows, head, digits=1, caption="SI-SDRi in dB, mean and interval over excerpts (their "
-           "number in brackets) with all sources of the songs. Left out, for its weights aren't "
-           f"there yet: {', '.join(measured_card('14_tagbox/runs')['left_out']) or 'nothing'}.")
+           "number in brackets) with all sources of the songs.")
 
 # %% [markdown]
 # The same excerpts by SDRi, where silence has a number, too:
@@ -848,7 +847,7 @@ show_claims([
           None, difference_in_words(vocals_rules), same_trend(vocals_rules)),
     Claim("Below supervised methods (vocals, HT Demucs)", PAPER, "14.10", None,
           difference_in_words(supervised), same_trend(supervised)),
-    Claim("Takes out whatever has a tag: sitar, harp, choir have", PAPER, "14.3", None,
+    Claim("Has words for rare sources: sitar, harp, choir (not tried on sound)", PAPER, "14.3", None,
           f"{names_known} of 3", reproduced(names_known, 3, 0)),
     Claim("Several FFT sizes don't raise SDR, but sound better", PAPER, "14.9", None,
           difference_in_words(sizes) + "; not judged by ears", NEEDS_REAL_DATA),

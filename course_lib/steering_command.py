@@ -1,7 +1,7 @@
 """`course steer SONG --tag guitar -o DIR`: one instrument of a song by TagBox (chapter 14).
 
 The song is taken mono at the codec's rate, in pieces that are steered together and joined by cross-fades. DIR/SONG gets
-TAG.wav (what the mask leaves), TAG_rest.wav (the rest) and, asked for, what the decoder sings.
+TAG.wav (what the mask leaves), TAG_rest.wav (the rest) and, asked for, TAG_codec.wav, what the decoder makes.
 """
 
 import argparse
@@ -40,11 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Steer, and write the files."""
-    import soundfile
     import torch
 
     from course_lib.data.audio_files import read_audio, read_header
     from course_lib.data.resampling import resample
+    from course_lib.separating import StemFiles
 
     for name, value in (("--piece", arguments.piece), ("--lr", arguments.lr), ("--steps", arguments.steps)):
         if not value > 0:
@@ -76,9 +76,10 @@ def main(arguments: argparse.Namespace) -> int:
     given = steer_song(codec, taggers, resample(audio, header.rate, rate)[0], rate, arguments.tag, arguments.piece,
                        steps=arguments.steps, lr=arguments.lr, n_fft=arguments.n_fft, of=arguments.of)
     order = ("residual", "masked", "steered") if arguments.residual else ("masked", "residual", "steered")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, name in zip(paths, order):
-        soundfile.write(path, given[name].clamp(-1, 1).numpy(), rate, "PCM_16")
+    with StemFiles(paths, rate, 1) as files:                                 # nothing half written is left
+        files.write(torch.stack([given[name] for name in order[:len(paths)]])[:, None])
+    if files.clipped:
+        print(f"{shown(arguments.song)}: {files.clipped} samples are beyond full scale and were clipped")
     print(f"{len(paths)} files in {shown(folder)}: {', '.join(path.name for path in paths)}")
     return 0
 

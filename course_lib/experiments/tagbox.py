@@ -6,13 +6,14 @@ a song and reading of the output (masked, residual, steered: without a mask). SD
 itself; `l1` is the L1 distance of magnitudes over the target's own L1 norm, `l1_mixture` that of the mixture; SAR is
 BSSEval's of the whole excerpt. "silence" and "mixture" are there because improvements reward them.
 
-`course steer` does the same for one song of any kind. The measurements know the band only: MUSDB18 has four stems, and
-Slakh2100 names its stems by other words.
+The songs are the band's by default; `course experiment tagbox --set data=musdb18hq --folder DIR` takes those of another
+data set in its usual place (musdb18hq, musdb18, slakh2100, folder), and measures the instruments that its songs have
+(whatever else is in a song is in the mixture, but nobody is asked for it). `course steer` does the same for one song.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from torch import Tensor
 from course_lib.classic import separate_unsupervised
 from course_lib.data import STEMS, Track, open_tracks
 from course_lib.data.resampling import resample
-from course_lib.data.tracks import SIX_STEMS
+from course_lib.data.tracks import PARTS_OF_OTHER, SIX_STEMS
+from course_lib.experiments.mixit import by_oracle, separate_sources
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.experiments.scoreboard import separate_song
 from course_lib.metrics import bss_eval, sdr, si_sdr
@@ -45,6 +47,7 @@ LEAST = 0.01                                                     # RMS of a sour
 class Sizes:
     """What all runs share."""
 
+    data: str = "band"                # a data set as `open_tracks` names it
     songs: int = 20
     steps: int = 20
     lr: float = 2.0
@@ -71,7 +74,8 @@ CHANGES = {
     "taggers=random": dict(taggers="random"), "level=2": dict(level=2), "start=mixture": dict(start="mixture"),
     "codes=free": dict(codes="free"), "n_fft=512": dict(n_fft=[512]), "n_fft=2048": dict(n_fft=[2048]),
     "n_fft=512, 1024, 2048": dict(n_fft=[512, 1024, 2048]),
-    "steps=5": dict(steps=5), "steps=60": dict(steps=60), "lr=0.5": dict(lr=0.5), "lr=5": dict(lr=5.0),
+    "steps=5": dict(steps=5), "steps=60": dict(steps=60),
+    "steps=100": dict(steps=100), "lr=0.5": dict(lr=0.5), "lr=5": dict(lr=5.0),
 }
 REAL = ("mtat_fcn", "mtat_musicnn", "mtat_fcn+mtat_musicnn", "jamendo_fcn", "jamendo_musicnn")
 
@@ -82,47 +86,60 @@ def main_runs(work: Work) -> list[Run]:
     methods = [TAGBOX, SILENCE, MIXTURE, *RULES, *nets, IDEAL]
     return [Run("main", sources, instrument, method)
             for sources, instruments in (("six", INSTRUMENTS), ("four", FOUR)) for instrument in instruments
-            for method in methods]
+            if heard_in(work.given, instrument, sources) for method in methods]
 
 
 def ablations(work: Work) -> list[Run]:
     """One thing changed at a time, for vocals and drums."""
     return [Run("ablation", "six", instrument, TAGBOX, change) for instrument in ("vocals", "drums")
-            for change in ("", *CHANGES)]
+            if heard_in(work.given, instrument, "six") for change in ("", *CHANGES)]
 
 
 def real_taggers(work: Work) -> list[Run]:
     """The published taggers instead of the band's, for vocals."""
-    return [Run("taggers", "six", "vocals", TAGBOX, f"taggers={names}") for names in ("tagger_band", *REAL)]
+    return [Run("taggers", "six", "vocals", TAGBOX, f"taggers={names}") for names in ("tagger_band", *REAL)
+            if heard_in(work.given, "vocals", "six")]
 
 
 # ------------------------------------------------------------------------------------------------------------ the data
 
 
 def excerpt_of(track: Track, seconds: float = SECONDS) -> Track:
-    """The piece of a song, on a grid of its length, in which most of the six sources sound, mono at RATE."""
+    """The piece of a song, on a grid of its length, in which most of its sources sound, mono at RATE.
+
+    A source is one of the six stems that the song has; of two pieces in which as many sound, the first.
+    """
+    names = [stem for stem in SIX_STEMS if stem in track.stems]
     starts = [start * seconds for start in range(max(1, int(track.seconds // seconds)))]
-    busy = lambda start: int((track.excerpt(start, min(seconds, track.seconds)).sources(SIX_STEMS)    # noqa: E731
+    busy = lambda start: int((track.excerpt(start, min(seconds, track.seconds)).sources(names)        # noqa: E731
                               .square().mean((1, 2)).sqrt() > LEAST).sum())
     best = max(starts, key=busy)
-    found = track.excerpt(best, min(seconds, track.seconds)).sources(SIX_STEMS).mean(1)             # (source, time)
-    found = resample(found, track.rate, RATE).unsqueeze(1)
-    return Track.from_tensors(track.name, RATE, {**dict(zip(SIX_STEMS, found)),
-                                                 "other": found[2] + found[4] + found[5]})
+    found = track.excerpt(best, min(seconds, track.seconds)).sources(names).mean(1)                 # (source, time)
+    found = dict(zip(names, resample(found, track.rate, RATE).unsqueeze(1)))
+    if "other" in found:                                                 # as everywhere, with guitar and piano in it
+        found["other"] = sum(found[name] for name in names if name in ("other", *PARTS_OF_OTHER))
+    return Track.from_tensors(track.name, RATE, found)
 
 
 def prepare(sizes: Sizes, cache) -> list[Track]:
-    return [excerpt_of(track) for track in open_tracks("band", "test", count=sizes.songs)]
+    return [excerpt_of(track) for track in open_tracks(sizes.data, "test", count=sizes.songs)]
 
 
 def split_up(track: Track, instrument: str, sources: str) -> tuple[Tensor, Tensor] | None:
-    """Target and all the rest, (time,) each; None where the instrument is silent."""
-    names = FOUR if sources == "four" else SIX_STEMS
+    """Target and all the rest, (time,) each; None where the instrument is silent, or one of four isn't in the song."""
+    names = FOUR if sources == "four" else [name for name in SIX_STEMS if name in track.stems]
+    if not {instrument, *names} <= set(track.stems):
+        return None
     audio = dict(zip(names, track.sources(names)[:, 0]))
     target = audio.pop(instrument)
     if float(target.square().mean().sqrt()) < LEAST:
         return None
     return target, sum(audio.values())
+
+
+def heard_in(tracks: Sequence[Track], instrument: str, sources: str) -> bool:
+    """Whether an instrument sounds in any of the excerpts."""
+    return any(split_up(track, instrument, sources) is not None for track in tracks)
 
 
 # ---------------------------------------------------------------------------------------------------------- the methods
@@ -175,6 +192,8 @@ def estimate(method: str, x: Tensor, target: Tensor, rest: Tensor, instrument: s
         return istft(apply_mask(ideal_ratio_mask(S, 2.0), S.sum(0)), 2048, length=len(x))[0, 0]
     if method in RULES:
         return separate_unsupervised(x[None], RATE, RULES[method])[stem_for(instrument, STEMS), 0]
+    if method == MIXIT:                                                 # its outputs have no names: by the oracle
+        return by_oracle(separate_sources(x[None], RATE)[:, 0], torch.stack([target, rest]))[0]
     separator = separator_named(method)
     with torch.no_grad():
         return separate_song(separator, x[None], RATE)[stem_for(instrument, separator.stems), 0]
@@ -211,8 +230,6 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     count = {"main": sizes.songs, "ablation": sizes.ablation_songs, "taggers": sizes.real_songs}[run.part]
     pairs = [(track.name, both) for track in work.given if (both := split_up(track, run.instrument, run.sources))]
     pairs = pairs[:count]
-    if not pairs:
-        raise ValueError(f"{run.instrument} sounds in none of the excerpts")
     x = torch.stack([target + rest for _, (target, rest) in pairs])                         # (song, time)
     if run.method == TAGBOX:
         changes = CHANGES.get(run.change, {})
@@ -235,10 +252,9 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
 
 
 def facts(work: Work) -> dict:
-    return {"songs": f"{work.settings.songs} test songs of the band, {SECONDS:g} s each, mono {RATE} Hz",
+    return {"songs": f"{work.settings.songs} test songs ({work.settings.data}), {SECONDS:g} s each, mono {RATE} Hz",
             "left_out": [name for name in (MIXIT,) if name not in shipped_models()],
-            "score": "SDRi, SI-SDRi: dB above the mixture; l1: L1 of magnitudes over the target's", **asdict(
-                work.settings)}
+            "score": "SDRi, SI-SDRi: dB above the mixture; l1: L1 of magnitudes over the target's"}
 
 
 EXPERIMENT = Experiment(name="tagbox", what="TagBox with one thing changed at a time, and beside other methods",
