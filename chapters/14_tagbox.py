@@ -847,7 +847,7 @@ show_claims([
           None, difference_in_words(vocals_rules), same_trend(vocals_rules)),
     Claim("Below supervised methods (vocals, HT Demucs)", PAPER, "14.10", None,
           difference_in_words(supervised), same_trend(supervised)),
-    Claim("Has words for rare sources: sitar, harp, choir (not tried on sound)", PAPER, "14.3", None,
+    Claim("Has words for rare sources: sitar, harp, choir (only counted)", PAPER, "14.3", None,
           f"{names_known} of 3", reproduced(names_known, 3, 0)),
     Claim("Several FFT sizes don't raise SDR, but sound better", PAPER, "14.9", None,
           difference_in_words(sizes) + "; not judged by ears", NEEDS_REAL_DATA),

@@ -4,7 +4,8 @@ A chapter `NN_topic` is chapters/NN_topic.ipynb with its text .py, exports cours
 in chapters/assignments/ and its results in data/results/ under the same name.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +162,42 @@ def chapter_named(name: str) -> Chapter:
             f"{name!r} is not a chapter of the course's plan (course_lib/catalogue.py); there: {', '.join(found)}"
         )
     return found[name]
+
+
+def needs_of(text: str) -> list[str]:
+    """Numbers of the chapters that a chapter's line "**You need**" names: "chapters 1 to 3, 8b" -> 01, 02, 03, 08b.
+
+    text: of the chapter (.py). What begins with "Chapter", behind the needs, says where it goes on, and isn't one of
+    them. An empty list where the line or a chapter in it is missing.
+    """
+    found = re.search(r"\*\*You need\*\*(.*?)\n# *\n", text, re.DOTALL)
+    line = re.sub(r"\s*\n# *", " ", found[1]) if found else ""
+    line = re.split(r"[.;] +Chapters? \d", line)[0]
+    numbers = []
+    for several in re.findall(r"\bchapters? (\d+b?(?:(?:, | and | to )\d+b?)*)", line):
+        words = re.findall(r"\d+b?|to", several)
+        for place, word in enumerate(words):
+            if word == "to":
+                numbers += [str(n) for n in range(int(words[place - 1]) + 1, int(words[place + 1]))]
+            else:
+                numbers.append(word)
+    padded = ((digits := number.rstrip("b")).zfill(2) + number[len(digits):] for number in numbers)
+    return sorted(set(padded))
+
+
+def direct_needs(needs: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Of each chapter's needs those that no other of its needs has already: the arrows of a map that can be read.
+
+    needs: numbers of chapters by number. Each must come before what needs it, else ValueError.
+    """
+    before: dict[str, set[str]] = {}
+    for number in sorted(needs):
+        late = sorted(need for need in needs[number] if need not in before)
+        if late:
+            raise ValueError(f"chapter {number} needs {', '.join(late)}, which doesn't come before it")
+        before[number] = set(needs[number]).union(*(before[need] for need in needs[number]))
+    return {number: sorted(need for need in before[number] if need in set(needs[number])
+                           and not any(need in before[other] for other in needs[number])) for number in needs}
 
 
 def match(word: str, names: Iterable[str], what: str = "chapters") -> str:

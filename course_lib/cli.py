@@ -36,6 +36,7 @@ COMMANDS = {
         "course_lib.classroom.grade",
         "grade the submissions of a class: scores, feedback, what looked tampered with",
     ),
+    "slides": ("course_lib.authoring.slides", "write slides of a chapter, for teachers"),
     "pins": (
         "course_lib.authoring.pins",
         "write the version of every package into pyproject.toml and requirements.txt",

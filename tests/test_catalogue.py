@@ -54,3 +54,26 @@ def test_written_chapters_are_in_the_plan():
     root = catalogue.checkout()
     there = {path.stem for folder in ("chapters", "chapters/assignments") for path in catalogue.written(root, folder)}
     assert there <= {chapter.name for chapter in catalogue.CHAPTERS} and "01_stft_and_masks" in there
+
+
+@pytest.mark.parametrize("line, numbers", [
+    ("chapter 1", ["01"]), ("Python. No audio.", []), ("chapters 1 to 3: STFT. The rule.", ["01", "02", "03"]),
+    ("chapter 6 (U-Net) and chapters 1 and 4 (STFT)", ["01", "04", "06"]), ("chapters 10, 11 and 8b; loops", [
+        "08b", "10", "11"]), ("SDR (chapter 3), masks.\n# and a tagger (chapter 13).", ["03", "13"]),
+    ("chapter 10. Chapter 11 builds on this one, chapter 12 writes.", ["10"])])
+def test_needs_are_read_from_a_chapters_own_words(line, numbers):
+    assert catalogue.needs_of(f"# text\n#\n# **You need** {line}\n#\n# **Time** chapter 99\n#\n") == numbers
+
+
+def test_direct_needs():
+    needs = {"01": [], "02": ["01"], "03": ["01", "02"], "08b": ["03"], "10": ["01", "08b", "02"]}
+    assert catalogue.direct_needs(needs) == {"01": [], "02": ["01"], "03": ["02"], "08b": ["03"], "10": ["08b"]}
+    with pytest.raises(ValueError, match="chapter 02 needs 03, which doesn't come before it"):
+        catalogue.direct_needs({"01": [], "02": ["01", "03"], "03": []})
+
+
+def test_every_chapter_says_what_it_needs():
+    root = catalogue.checkout()
+    for path in catalogue.written(root):
+        text = path.with_suffix(".py").read_text(encoding="utf8")
+        assert "**You need**" in text and (catalogue.needs_of(text) or path.stem.startswith("01")), path.name

@@ -45,3 +45,24 @@ def test_every_command_is_described():
 def test_links_lead_to_files():
     targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
     assert len(targets) >= 3 and [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_map_has_every_chapter_and_no_arrow_too_many():
+    shown = re.search(r"<!-- map -->\n(.*?)\n<!-- /map -->", README, re.DOTALL)[1]
+    numbers = set(readme.needs(ROOT))
+    assert set(re.findall(r"^    c(\w+)\[", shown, re.MULTILINE)) == numbers
+    arrows = re.findall(r"c(\w+) --> c(\w+)", shown)
+    assert len(arrows) == len(set(arrows)) >= len(numbers) - 1                      # all hang together
+    reached: dict[str, set[str]] = {number: set() for number in numbers}
+    for _ in numbers:
+        for need, number in arrows:
+            reached[number] |= {need, *reached[need]}
+    assert all(set(needed) <= reached[number] for number, needed in readme.needs(ROOT).items())
+
+
+def test_every_model_is_named_with_its_score():
+    shown = re.search(r"<!-- models -->\n(.*?)\n<!-- /models -->", README, re.DOTALL)[1]
+    cards = {path.stem for path in (ROOT / "data" / "checkpoints").glob("*.json")}
+    assert set(re.findall(r"^\| `(\w+)`", shown, re.MULTILINE)) == cards
+    assert not re.search(r"\| – \|$", shown, re.MULTILINE)
+    assert readme.score_in_words({"step": 3, "sdr": 1.26}) == "SDR 1.3 dB" and readme.score_in_words({}) == "–"

@@ -1,11 +1,13 @@
-"""The tables of README.md that are made from elsewhere: the chapters from the catalogue, other people's weights from
-what the course knows of them.
+"""What README.md shows and others know: the map and the table of chapters from the catalogue and the chapters' own
+words, the committed models from their cards, other people's weights from what the course knows of them.
 
 A table stands between two marks, `<!-- NAME -->` and `<!-- /NAME -->`. `course sync` and `course run` write them; a
 test compares.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from course_lib import catalogue
@@ -13,16 +15,64 @@ from course_lib.authoring.minutes import minutes_text
 from course_lib.authoring.publish import current_address
 
 
+def needs(root: Path) -> dict[str, list[str]]:
+    """What each chapter that is there needs, by number; it must be there, too."""
+    texts = {path.stem: path.with_suffix(".py") for path in catalogue.written(root)}
+    return {catalogue.chapter_named(name).number: catalogue.needs_of(text.read_text(encoding="utf8"))
+            for name, text in texts.items()}
+
+
+def course_map(root: Path) -> str:
+    """The chapters that are there as a diagram that GitHub and JupyterLab draw: an arrow from what is needed to what
+    needs it, unless another arrow's chapter needs it already."""
+    there = {path.stem for path in catalogue.written(root)}
+    lines = ["```mermaid", "flowchart LR"]
+    for place, (part, chapters) in enumerate(catalogue.PARTS.items()):
+        if not (shown := [chapter for chapter in chapters if chapter.name in there]):
+            continue
+        lines.append(f'  subgraph part{place} ["{part}"]')
+        lines += [f'    c{chapter.number}["{chapter.number} {chapter.title}"]' for chapter in shown]
+        lines.append("  end")
+    lines += [f"  c{need} --> c{number}" for number, direct in catalogue.direct_needs(needs(root)).items()
+              for need in direct]
+    return "\n".join([*lines, "```"])
+
+
+def models_table(root: Path) -> str:
+    """The networks that come with the course: what they are, how large, how long they learned, a score."""
+    lines = ["| model | chapter | what it is | parameters | MB | minutes | on validation songs |", "|---" * 7 + "|"]
+    by_module = {chapter.module: chapter for chapter in catalogue.CHAPTERS}
+    rows = []
+    for path in sorted((root / "data" / "checkpoints").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf8"))
+        chapter = by_module[card["config"]["model"]["use"].partition(":")[0].removeprefix("course_lib.")]
+        size = path.with_suffix(".safetensors").stat().st_size / 1e6
+        rows.append((chapter.number, f"| `{path.stem}` | {chapter.number} | {card['what']} | {card['parameters']:,} | "
+                     f"{size:.1f} | {card['minutes']:.0f} | {score_in_words(card['score'])} |"))
+    return "\n".join([*lines, *(line for _, line in sorted(rows))])
+
+
+SCORES = {"sdr": "SDR {:.1f} dB", "snr": "SNR {:.1f} dB", "bits": "{:.2f} bits a symbol", "roc_auc": "ROC-AUC {:.2f}",
+          "convergence_0": "spectral convergence {:.1f} dB at the finest level"}
+
+
+def score_in_words(score: Mapping[str, float]) -> str:
+    """The first score of a card that has words: 'SDR 6.1 dB'; '–' without."""
+    return next((words.format(score[name]) for name, words in SCORES.items() if name in score), "–")
+
+
 def chapters_table(root: Path) -> str:
-    """The chapters that are there: what one builds, minutes, badge."""
+    """The chapters that are there: what one needs and builds, minutes, badge."""
     table, address = root / "data" / "results" / "minutes.csv", current_address(root)
-    lines = ["| chapter | what you build | minutes on two CPU cores | Colab |", "|---|---|---|---|"]
+    lines = ["| chapter | needs | what you build | minutes on two CPU cores | Colab |", "|---" * 5 + "|"]
+    needed = needs(root)
     for path in catalogue.written(root):
         chapter = catalogue.chapter_named(path.stem)
         file = f"chapters/{chapter.name}.ipynb"
         minutes = f"<!-- minutes {chapter.name} -->{minutes_text(chapter.name, table)}<!-- /minutes -->"
         lines.append(
-            f"| [{chapter.number} {chapter.title}]({file}) | {chapter.builds} | {minutes} | {address.badge(file)} |"
+            f"| [{chapter.number} {chapter.title}]({file}) | {', '.join(needed[chapter.number]) or '–'} | "
+            f"{chapter.builds} | {minutes} | {address.badge(file)} |"
         )
     return "\n".join(lines)
 
@@ -37,7 +87,7 @@ def weights_table(root: Path) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"chapters": chapters_table, "weights": weights_table}
+TABLES = {"map": course_map, "chapters": chapters_table, "models": models_table, "weights": weights_table}
 
 
 def with_tables(text: str, root: Path) -> str:
