@@ -24,12 +24,13 @@ class RubricChecks:
     """The checks of one rubric: a subclass in the assignment's folder, named Test..., says how a song is measured.
 
     songs: the songs, or pairs of them, that the rubric's means are over. rounding: dB, how far the rubric's decimals
-    may be from the mean. what: the numbers are, for the table's card.
+    may be from the mean. what: the numbers are, source_of_songs: where the songs are from, both for the table's card.
     """
 
     songs: tuple = ()
     rounding = 0.06
     what = "SDR in dB"
+    source_of_songs = "of the band's test set"
 
     def measure(self, names: dict, song, columns: list[str], rows: list[str]) -> Table:
         """The rubric's table for one song, by the functions of the experiment cell."""
@@ -107,7 +108,7 @@ class RubricChecks:
                 {
                     "tables": ["rubric"],
                     "what": f"{self.what}, the table in the rubric of the assignment's open task, for each song (or "
-                    "pair) of the band's test set",
+                    f"pair) {self.source_of_songs}",
                     "command": f"COURSE_STORE_RESULTS=1 pytest tests/classroom/{self.topic()}",
                 },
             )
