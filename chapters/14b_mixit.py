@@ -1135,7 +1135,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 14b.15 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/14b_mixit.ipynb) has more tasks, with checks.
 #
 # **1. Count.** Three mixtures, six outputs: how many matrices? In how many does every mixture get at least one output?
 #
