@@ -1427,8 +1427,9 @@ assert largest < 0.5 * seeds_apart
 def silent_rows(name):
     """A row of the table: the score of a run, and what it loses without layers, without bottom."""
     whole = by_song(name)
+    of = lambda row: (row["variant"], row["seed"], row["part"])
     parts = {part: torch.tensor([[float(row[stem]) for stem in STEMS] for row in results("silenced")
-                                 if (row["variant"], row["seed"], row["part"]) == (name, "0", part)])
+                                 if of(row) == (name, "0", part)])
              for part in ("layers", "bottom")}
     return [name, int(runs[name, "0"]["steps"]), float(whole.nanmean()),
             *(mean_interval((found - whole).nanmean(1)) for found in parts.values())]
@@ -1447,7 +1448,7 @@ silent = [silent_rows(name) for name in loud]
 silent += [["htdemucs_band", trained_card["steps"], float(whole.nanmean()),
             mean_interval((layers - whole).nanmean(1)), None]]
 show_table(silent, ["network", "steps", "SDR, dB", "layers silenced", "bottom silenced"],
-           digits=2, caption="What a trained network loses, in dB with its 95% interval over songs.")
+           digits=2, caption="What a network loses, in dB with its 95% interval over songs.")
 
 # %% [markdown]
 # In words:

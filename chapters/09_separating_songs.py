@@ -1344,7 +1344,7 @@ assert lost[0.0][2] < 0 < lost[0.25][2]
 print("denied the future:", difference_in_words((ahead[0.0] - full).nanmean(1)))
 
 # %% [markdown]
-# Less than one might think, once it hears a quarter of a second ahead; a small network listens mostly to what is near. But a network that *learned* with the future isn't a fair judge of how much it is worth: the zeros are nothing that it has ever heard. So train networks that never had it. A small mask network like chapter 4's, on frames of 2048 samples (93 ms at this rate) or of 512 (23 ms), with an LSTM in both directions or in one, all else equal, one or two seeds each, as the table says; `course experiment small_masks`:
+# Less than one might think, once it hears a quarter of a second ahead; a small network listens mostly to what is near. But a network that *learned* with the future isn't a fair judge of how much it is worth: the zeros are nothing that it has ever heard. So train networks that never had it. A small mask network like chapter 4's, on frames of 2048 samples (93 ms at this rate) or of 512 (23 ms), with an LSTM in both directions or in one, all else equal, two seeds each; `course experiment small_masks`:
 
 # %%
 mask_runs = {(row["variant"], row["seed"]): row for row in results("mask_runs")}

@@ -743,12 +743,14 @@ class RealSpectra(nn.Module):
         return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
 
     def forward(self, mix: Tensor) -> Tensor:
+        length = mix.shape[-1]
+        mix = F.pad(mix, (0, self.model.valid_length(length) - length))
         x, *size = standardised(self.spectrogram(mix))
         xt, *size_t = standardised(mix)
         x, xt = self.model.through(x, xt)
         x, xt = (y.unflatten(1, (len(self.model.sources), -1)) * deviation.unsqueeze(1)
                  + mean.unsqueeze(1) for y, (mean, deviation) in ((x, size), (xt, size_t)))
-        return self.waveform(x, mix.shape[-1]) + xt
+        return (self.waveform(x, mix.shape[-1]) + xt)[..., :length]
 
 # %% ../chapters/09_separating_songs.ipynb #8d17bbac
 def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None) -> int:
