@@ -60,7 +60,7 @@ def test_variants_change_what_they_say():
 def test_what_is_silenced_adds_nothing_and_comes_back():
     model = experiment.new_model(experiment.VARIANTS["loud"], TINY, 0).eval()
     scales = experiment.transformer_scales(model)
-    assert len(scales) == 2 * 2 * 2 and all(float(scale.min()) == pytest.approx(0.1) for scale in scales)
+    assert len(scales) == 2 * 2 * 2 and all(scale.min().item() == pytest.approx(0.1) for scale in scales)
     x, xt = torch.randn(1, 16, 4, 3), torch.randn(1, 16, 6)
     transformer = model.crosstransformer
     with torch.no_grad():
