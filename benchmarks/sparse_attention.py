@@ -122,21 +122,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure sparse attention against length.")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--longest", type=int, default=LENGTHS[-1], help="the longest length (default: all)")
+    parser.add_argument("--shortest", type=int, default=0, help="shorter lengths keep their rows (default: none)")
     parser.add_argument("--folder", type=Path, help="where the table goes (default: data/results)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in LONGEST:  # loaded, compiled and warm
         train(method_named(name), *inputs(64))
     results = Results("08b_sparse_attention", arguments.folder)
-    rows = []
+    rows = [row for row in results.rows("lengths") if int(row["tokens"]) < arguments.shortest]
     for tokens in LENGTHS:
-        if tokens <= arguments.longest:
+        if arguments.shortest <= tokens <= arguments.longest:
             rows += measure(tokens, arguments.turns)
             results.write("lengths", rows)
     results.write_card("lengths", {
         "tables": ["lengths"], "what": "processor time of one thread and peak memory of attention against length",
         "command": "OMP_NUM_THREADS=1 uv run python benchmarks/sparse_attention.py "
-                   f"--turns {arguments.turns} --longest {arguments.longest}",
+                   f"--turns {arguments.turns} --longest {arguments.longest}", "shortest_anew": arguments.shortest,
         "heads": HEADS, "features": FEATURES, "sparsity": SPARSITY})
 
 

@@ -1573,8 +1573,8 @@ for (method, what), T in pays.items():
 # On this one kind of machine, that is. A GPU's products are faster beside its memory than a CPU's, which makes gathering dear and fused attention cheap; nothing here says where the line lies there.
 
 # %%
-before, longest = lengths[-2:]
 mb = {method: column(method, "peak_mb") for method in ("written out", "fused", "kernel")}
+before, longest = sorted(mb["written out"])[-2:]
 share = mb["kernel"][longest] / mb["written out"][longest]
 square = (math.log(mb["written out"][longest] / mb["written out"][before])
           / math.log(longest / before))

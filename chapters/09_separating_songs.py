@@ -59,6 +59,7 @@ from course_lib.data import Track
 from course_lib.data.audio_files import AudioHeader, read_blocks, read_header
 from course_lib.data.resampling import resampled_blocks, resampled_frames
 from course_lib.demucs import center_trim
+from course_lib.hdemucs import HybridEnds, padded_to_hops, standardised
 from course_lib.paths import for_libsndfile, shown
 from course_lib.progress import progress
 from course_lib.spectral import song_sdr
@@ -75,7 +76,7 @@ import numpy as np
 from course_lib.data import STEMS, open_tracks, recording
 from course_lib.data.mono import mono_tracks
 from course_lib.demucs import DemucsV2, padded_separation
-from course_lib.hdemucs import HDemucs
+from course_lib.hdemucs import HDemucs, aligned_stft, complex_as_channels
 from course_lib.notebook import (Diagram, listen, mean_interval, plot_spectrogram, show,
                                  show_table)
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, NOT_SEEN, SAME_TREND, Claim,
@@ -1343,7 +1344,7 @@ assert lost[0.0][2] < 0 < lost[0.25][2]
 print("denied the future:", difference_in_words((ahead[0.0] - full).nanmean(1)))
 
 # %% [markdown]
-# Less than one might think, once it hears a quarter of a second ahead; a small network listens mostly to what is near. But a network that *learned* with the future isn't a fair judge of how much it is worth: the zeros are nothing that it has ever heard. So train networks that never had it. A small mask network like chapter 4's, on frames of 2048 samples (93 ms at this rate) or of 512 (23 ms), with an LSTM in both directions or in one, all else equal, one or two seeds each, as the table says; `course experiment small_masks`:
+# Less than one might think, once it hears a quarter of a second ahead; a small network listens mostly to what is near. But a network that *learned* with the future isn't a fair judge of how much it is worth: the zeros are nothing that it has ever heard. So train networks that never had it. A small mask network like chapter 4's, on frames of 2048 samples (93 ms at this rate) or of 512 (23 ms), with an LSTM in both directions or in one, all else equal, two seeds each; `course experiment small_masks`:
 
 # %%
 mask_runs = {(row["variant"], row["seed"]): row for row in results("mask_runs")}
@@ -1692,19 +1693,126 @@ show_table([[decay or "last weights", float(np.mean([averaged(decay, s).nanmean(
 # ## 9.15 Leaving PyTorch: ONNX
 #
 # Phones, browsers and audio plug-ins have no PyTorch. **ONNX** is a file format for a network's graph that many runtimes read. Chunks come in handy once more: every chunk has the same length, so the graph may have it built in.
+#
+# There is one obstacle. The networks of chapters 7 and 8 have an STFT inside, and complex numbers have no place in an ONNX graph. But they don't need any: bin $k$ of frame $m$ is two sums of products,
+#
+# $$ \operatorname{Re} X[k, m] = \sum_{n=0}^{N-1} w[n] \cos\frac{2 \pi k n}{N}\; x[n + mH], \qquad \operatorname{Im} X[k, m] = -\sum_{n=0}^{N-1} w[n] \sin\frac{2 \pi k n}{N}\; x[n + mH], \tag{9.10} $$
+#
+# and a sum of products that moves on by $H$ samples is a **convolution with stride** $H$. Its $2 \cdot N/2$ filters are cosines and sines under a window. The way back is the transposed convolution with the same waves, doubled but for bin 0 (each stands for a negative frequency, too), divided by the summed squares of the window, $3/2$.
+
+# %%
+#| export
+def wave_filters(nfft: int) -> tuple[Tensor, Tensor]:
+    """The filters of an STFT without complex numbers, and of its inverse: each (nfft, 1, nfft).
+
+    Cosines of bins 0 to nfft/2 - 1, then negative sines, under a Hann window, divided by
+    sqrt(nfft), for hops of nfft/4: conv1d with the first, conv_transpose1d with the second (for
+    frames that overlap on all sides). Source: eq. 9.10; section 9.15.
+    """
+    n = torch.arange(nfft)
+    angle = 2 * math.pi * (n[:nfft // 2, None] * n % nfft).double() / nfft         # (bin, sample)
+    window = 0.5 - 0.5 * torch.cos(2 * math.pi * n.double() / nfft)
+    waves = window * torch.stack([angle.cos(), -angle.sin()]) / nfft ** 0.5         # (2, bin, n)
+    back = 2 * waves / 1.5
+    back[:, 0] /= 2
+    return tuple(one.flatten(0, 1).unsqueeze(1).float() for one in (waves, back))
+
+# %% [markdown]
+# Eight of them, and the check: the same numbers as chapter 7's transform, without a complex one on the way.
+
+# %%
+forward_filters, _ = wave_filters(256)
+figure, axes = plt.subplots(2, 4, figsize=(8, 2.4), sharex=True, sharey=True)
+for k, (cosine, sine) in enumerate(axes.T):
+    cosine.plot(forward_filters[k, 0], lw=0.9)
+    sine.plot(forward_filters[128 + k, 0], lw=0.9, color="C1")
+    cosine.set_title(f"bin {k}", fontsize=9)
+axes[0, 0].set_ylabel("real part")
+axes[1, 0].set_ylabel("imaginary")
+show(figure, "The filters of four bins, frames of 256 samples.",
+     "Cosines above, sines below, all rising and falling under one hill; bin 0 has no sine.")
+x = song.mixture[None, :, 3 * rate:4 * rate]
+X = F.conv1d(padded_to_hops(x, 64), forward_filters, stride=64)     # (1, 2 * 128, frame)
+X = X.unflatten(1, (2, 128))                                        # (1, re and im, bin, frame)
+assert torch.allclose(X, complex_as_channels(aligned_stft(x, 256)), atol=1e-6)
+print("equal to the STFT:", tuple(X.shape))
+
+# %% [markdown]
+# Put before and behind the two U-Nets, these filters make a network that is all real numbers, and gives what it gave:
+
+# %%
+#| export
+class RealSpectra(nn.Module):
+    """A hybrid network whose STFT and inverse are convolutions: equal sources, for `export_onnx`.
+
+    model: `HDemucs` or `HTDemucs`, complex as channels, both branches, in eval mode. Calls as the
+    model's. ValueError for others. Source: section 9.15.
+    """
+
+    def __init__(self, model: HybridEnds):
+        super().__init__()
+        if not model.cac or not model.hybrid or model.hybrid_old:
+            raise ValueError(f"the model has cac={model.cac}, hybrid={model.hybrid}, hybrid_old="
+                             f"{model.hybrid_old}; expected True, True, False: others can't be "
+                             "written without complex numbers")
+        self.model, self.hop = model, model.nfft // 4
+        for name, filters in zip(("waves", "back"), wave_filters(model.nfft)):
+            self.register_buffer(name, filters)
+
+    def spectrogram(self, mix: Tensor) -> Tensor:
+        """(batch, channel, time) to (batch, 2 channel, bin, frame)."""
+        x = padded_to_hops(mix, self.hop).flatten(0, 1).unsqueeze(1)
+        x = F.conv1d(x, self.waves, stride=self.hop).unflatten(1, (2, -1))
+        return x.unflatten(0, (len(mix), -1)).flatten(1, 2)
+
+    def waveform(self, x: Tensor, length: int) -> Tensor:
+        """(batch, source, 2 channel, bin, frame) to (batch, source, channel, length)."""
+        leading = x.shape[:2]
+        x = F.pad(x.unflatten(2, (-1, 2)).flatten(0, 2).flatten(1, 2), (2, 2))
+        x = F.conv_transpose1d(x, self.back, stride=self.hop)       # (..., 1, time), 3.5 hops early
+        early = 7 * self.hop // 2
+        return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
+
+    def forward(self, mix: Tensor) -> Tensor:
+        length = mix.shape[-1]
+        mix = F.pad(mix, (0, self.model.valid_length(length) - length))
+        x, *size = standardised(self.spectrogram(mix))
+        xt, *size_t = standardised(mix)
+        x, xt = self.model.through(x, xt)
+        x, xt = (y.unflatten(1, (len(self.model.sources), -1)) * deviation.unsqueeze(1)
+                 + mean.unsqueeze(1) for y, (mean, deviation) in ((x, size), (xt, size_t)))
+        return (self.waveform(x, mix.shape[-1]) + xt)[..., :length]
+
+# %% [markdown]
+# On the committed HT Demucs of chapter 8, and on the hybrid of chapter 7 with its BLSTM and attention:
+
+# %%
+ht_net = load_trained("htdemucs_band")
+apart = lambda one, other: float((one - other).norm() / other.norm())
+chunk = window(song.mixture, 3 * rate, int(segment_of(ht_net) * rate))[None]
+for net in (ht_net, hybrid_net):
+    with torch.no_grad():
+        real = RealSpectra(net)(chunk)
+        assert apart(real, net(chunk)) < 1e-5
+    print(f"{type(net).__name__}: {tuple(real.shape)}, as before")
+
+# %% [markdown]
+# Then the export itself, which is PyTorch's:
 
 # %%
 #| export
 def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None) -> int:
     """Write a network to an ONNX file, for chunks of one length; returns that length in samples.
 
-    model: from waveform to waveforms, in eval mode, on the CPU. path: of the .onnx file; the
-    weights are inside. segment: seconds, by default the model's. The graph takes `mixture`
-    (1, channel, time) and gives `sources` (1, source, channel, time), time being what is returned.
-    ModuleNotFoundError without the packages onnx and onnxscript. Source: section 9.15.
+    model: from waveform to waveforms, in eval mode, on the CPU; chapters 7's and 8's are written
+    with `RealSpectra`. path: of the .onnx file; the weights are inside. segment: seconds, by
+    default the model's. The graph takes `mixture` (1, channel, time) and gives `sources` (1,
+    source, channel, time), time being what is returned. ModuleNotFoundError without the packages
+    onnx and onnxscript. Source: section 9.15.
     """
     length = pass_length(model, int(segment_of(model, segment) * model.samplerate), segment)
     x = torch.zeros(1, model.audio_channels, length)
+    model = RealSpectra(model).eval() if isinstance(model, HybridEnds) else model
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)                            # of packages that aren't there
@@ -1714,26 +1822,36 @@ def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None
     return length
 
 # %% [markdown]
-# Export the committed Demucs and run it with ONNX Runtime, which knows nothing of PyTorch. (Not in the course's own needs: `pip install onnx onnxscript onnxruntime`.)
+# Export the committed Demucs and HT Demucs and run them with ONNX Runtime, which knows nothing of PyTorch. (Not in the course's own needs: `pip install onnx onnxscript onnxruntime`.)
 
 # %%
-if all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
+def through_onnx(net):
+    """A row: how a network comes back from its ONNX file, on a chunk of the song."""
     import onnxruntime
     onnxruntime.set_default_logger_severity(3)
     with tempfile.TemporaryDirectory() as folder:
-        length = export_onnx(demucs_net, Path(folder) / "demucs.onnx")
-        size = (Path(folder) / "demucs.onnx").stat().st_size
-        session = onnxruntime.InferenceSession(Path(folder) / "demucs.onnx")
+        path = Path(folder) / "net.onnx"
+        length = export_onnx(net, path)
         chunk = window(song.mixture, 3 * rate, length)[None]
+        session = onnxruntime.InferenceSession(path)
         theirs = torch.from_numpy(session.run(None, {"mixture": chunk.numpy()})[0])
+        size = path.stat().st_size / 1e6
     with torch.no_grad():
-        ours = demucs_net(chunk)
-    print(f"{length} samples, {size / 1e6:.0f} MB; equal to 1e-4:",
-          bool((theirs - ours).norm() < 1e-4 * ours.norm()))
-    assert (theirs - ours).norm() < 1e-4 * ours.norm()
+        equal = apart(theirs, net(chunk)) < 1e-4
+    return [type(net).__name__, length, size, "yes" if equal else "no"]
 
 # %% [markdown]
-# What can't be exported like this are networks with an STFT inside (chapter 7's, chapter 8's): complex numbers have no place in ONNX. One leaves the transform outside, as a few lines of the host program, and exports what lies between.
+# How large the files are, in 32 bits, and whether the sources are the same to $10^{-4}$:
+
+# %%
+if all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
+    exported = [through_onnx(net) for net in (demucs_net, ht_net)]
+    show_table(exported, ["network", "samples of a chunk", "MB", "equal to 1e-4"], digits=0,
+               caption="Committed networks in ONNX Runtime.")
+    assert all(row[-1] == "yes" for row in exported)
+
+# %% [markdown]
+# More than half of the second file are cosines. That is the price of a graph that any runtime can read: $N^2$ numbers for either direction, and $2 N$ multiplications for each number of the spectrogram where an FFT takes some $\log_2 N$. On a device that has an FFT, one leaves the transform outside, as a few lines of the host program, and exports `model.through`, which lies between.
 
 # %% [markdown]
 # ## 9.16 Official checkpoints
@@ -1874,13 +1992,38 @@ assert total / ours > 1e4
 #     --dynamo_backend inductor -m course_lib.cli train htdemucs_musdb18hq
 # ```
 #
-# `accelerate` starts a process a GPU, each takes its own chunks and the gradients are averaged; `bf16` computes products in half precision; `inductor` compiles the network's kernels. None of this has been run by the course: it has no such machine. What `course train` does with several processes is tested on the CPU, with two.
+# `accelerate` starts a process a GPU, each takes its own chunks and the gradients are averaged; `bf16` computes products in half precision; `inductor` compiles the network's kernels. At full size none of this has been run by the course: it has no such machine. What `course train` does with several processes is tested on the CPU, with two; that the command above runs as it stands, compiled and in `bf16`, on one, with a smaller network.
 
 # %%
 from course_lib.training.configuration import read_config
 config = read_config("htdemucs_musdb18hq")
 assert config["training"]["steps"] == steps and config["training"]["batch_size"] * 8 == 32
 print({name: config["training"][name] for name in ("steps", "batch_size", "ema_decay")})
+
+# %% [markdown]
+# Before one rents eight GPUs for a week, one runs the recipe **shrunk**: the same file, the same code, but a network of toy size, songs of three seconds and two steps. What is misspelt or doesn't fit together shows in a second, and not in the first hour that is paid for.
+
+# %%
+def shrunk(config):
+    """The configuration with a network, songs and steps for one core."""
+    songs = {"source": "band", "split": "train", "count": 4, "seconds": 3.0}
+    model = dict(channels=8, nfft=512, depth=3, t_layers=2, t_heads=2, bottom_channels=16)
+    return {**config, "name": "shrunk", "model": {**config["model"], **model, "segment": 0.5},
+            "facts": {**config["facts"], "segment": 0.5},
+            "data": {**config["data"], "tracks": [songs], "seconds": 0.5},
+            "validation": {**config["validation"], "tracks": songs},
+            "training": {**config["training"], "steps": 2, "workers": 0, "precision": "bf16"}}
+
+# %% [markdown]
+# `run_config` is what `course train` calls. It trains, averages the weights and validates with them:
+
+# %%
+from course_lib.training.command import run_config
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    history = run_config(shrunk(config), Path(folder), command="chapter 9", progress=False)
+print(f"{len(history.steps)} steps, {len(history.validations)} validation of",
+      ", ".join(name for name in history.validations[0] if name != "step"))
+assert all(math.isfinite(row["loss"]) for row in history.steps)
 
 # %% [markdown]
 # What it validates with is this chapter's separator, in chunks; a song of four minutes fits through no network of this size at once.
@@ -1966,7 +2109,7 @@ show_table([[row["weights"], row["licence"], row["trained_on"]] for row in weigh
 # | `StemFiles`, `check_format`, `SpectrogramModel`, `SongSeparator`, `load_separator`, `separated_file`, `stem_paths`, `separate_file` | from disk to disk | 9.11 |
 # | `FrameByFrame` | a live separator | 9.12 |
 # | `label_levels` | does a stem hold what its label says | 9.13 |
-# | `export_onnx` | out of PyTorch | 9.15 |
+# | `wave_filters`, `RealSpectra`, `export_onnx` | an STFT as a convolution; out of PyTorch | 9.15 |
 # | `load_official` | published weights | 9.16 |
 # | `separation_scores` | validation on whole songs | 9.17 |
 #

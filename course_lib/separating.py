@@ -6,7 +6,7 @@ __all__ = ['FORMATS', 'MP3_RATES', 'DEFAULT_MODEL', 'transition_weights', 'chunk
            'first_chunks', 'Bag', 'members', 'separate', 'shared_residual', 'two_stems', 'SlidingAudio', 'SlidingSum',
            'separated_blocks', 'StemFiles', 'check_format', 'SpectrogramModel', 'SongSeparator', 'load_separator',
            'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'FrameByFrame', 'label_levels',
-           'export_onnx', 'load_official', 'separation_scores']
+           'wave_filters', 'RealSpectra', 'export_onnx', 'load_official', 'separation_scores']
 
 # %% ../chapters/09_separating_songs.ipynb #0bc7f554
 import contextlib
@@ -28,6 +28,7 @@ from .data import Track
 from .data.audio_files import AudioHeader, read_blocks, read_header
 from .data.resampling import resampled_blocks, resampled_frames
 from .demucs import center_trim
+from .hdemucs import HybridEnds, padded_to_hops, standardised
 from .paths import for_libsndfile, shown
 from .progress import progress
 from .spectral import song_sdr
@@ -694,16 +695,76 @@ def label_levels(model: nn.Module, stem: Tensor, **options) -> Tensor:
     return 10 * torch.log10(found / power) if power > 0 else torch.full_like(found, math.nan)
 
 # %% ../chapters/09_separating_songs.ipynb #9018738e
+def wave_filters(nfft: int) -> tuple[Tensor, Tensor]:
+    """The filters of an STFT without complex numbers, and of its inverse: each (nfft, 1, nfft).
+
+    Cosines of bins 0 to nfft/2 - 1, then negative sines, under a Hann window, divided by
+    sqrt(nfft), for hops of nfft/4: conv1d with the first, conv_transpose1d with the second (for
+    frames that overlap on all sides). Source: eq. 9.10; section 9.15.
+    """
+    n = torch.arange(nfft)
+    angle = 2 * math.pi * (n[:nfft // 2, None] * n % nfft).double() / nfft         # (bin, sample)
+    window = 0.5 - 0.5 * torch.cos(2 * math.pi * n.double() / nfft)
+    waves = window * torch.stack([angle.cos(), -angle.sin()]) / nfft ** 0.5         # (2, bin, n)
+    back = 2 * waves / 1.5
+    back[:, 0] /= 2
+    return tuple(one.flatten(0, 1).unsqueeze(1).float() for one in (waves, back))
+
+# %% ../chapters/09_separating_songs.ipynb #61413bf7
+class RealSpectra(nn.Module):
+    """A hybrid network whose STFT and inverse are convolutions: equal sources, for `export_onnx`.
+
+    model: `HDemucs` or `HTDemucs`, complex as channels, both branches, in eval mode. Calls as the
+    model's. ValueError for others. Source: section 9.15.
+    """
+
+    def __init__(self, model: HybridEnds):
+        super().__init__()
+        if not model.cac or not model.hybrid or model.hybrid_old:
+            raise ValueError(f"the model has cac={model.cac}, hybrid={model.hybrid}, hybrid_old="
+                             f"{model.hybrid_old}; expected True, True, False: others can't be "
+                             "written without complex numbers")
+        self.model, self.hop = model, model.nfft // 4
+        for name, filters in zip(("waves", "back"), wave_filters(model.nfft)):
+            self.register_buffer(name, filters)
+
+    def spectrogram(self, mix: Tensor) -> Tensor:
+        """(batch, channel, time) to (batch, 2 channel, bin, frame)."""
+        x = padded_to_hops(mix, self.hop).flatten(0, 1).unsqueeze(1)
+        x = F.conv1d(x, self.waves, stride=self.hop).unflatten(1, (2, -1))
+        return x.unflatten(0, (len(mix), -1)).flatten(1, 2)
+
+    def waveform(self, x: Tensor, length: int) -> Tensor:
+        """(batch, source, 2 channel, bin, frame) to (batch, source, channel, length)."""
+        leading = x.shape[:2]
+        x = F.pad(x.unflatten(2, (-1, 2)).flatten(0, 2).flatten(1, 2), (2, 2))
+        x = F.conv_transpose1d(x, self.back, stride=self.hop)       # (..., 1, time), 3.5 hops early
+        early = 7 * self.hop // 2
+        return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
+
+    def forward(self, mix: Tensor) -> Tensor:
+        length = mix.shape[-1]
+        mix = F.pad(mix, (0, self.model.valid_length(length) - length))
+        x, *size = standardised(self.spectrogram(mix))
+        xt, *size_t = standardised(mix)
+        x, xt = self.model.through(x, xt)
+        x, xt = (y.unflatten(1, (len(self.model.sources), -1)) * deviation.unsqueeze(1)
+                 + mean.unsqueeze(1) for y, (mean, deviation) in ((x, size), (xt, size_t)))
+        return (self.waveform(x, mix.shape[-1]) + xt)[..., :length]
+
+# %% ../chapters/09_separating_songs.ipynb #8d17bbac
 def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None) -> int:
     """Write a network to an ONNX file, for chunks of one length; returns that length in samples.
 
-    model: from waveform to waveforms, in eval mode, on the CPU. path: of the .onnx file; the
-    weights are inside. segment: seconds, by default the model's. The graph takes `mixture`
-    (1, channel, time) and gives `sources` (1, source, channel, time), time being what is returned.
-    ModuleNotFoundError without the packages onnx and onnxscript. Source: section 9.15.
+    model: from waveform to waveforms, in eval mode, on the CPU; chapters 7's and 8's are written
+    with `RealSpectra`. path: of the .onnx file; the weights are inside. segment: seconds, by
+    default the model's. The graph takes `mixture` (1, channel, time) and gives `sources` (1,
+    source, channel, time), time being what is returned. ModuleNotFoundError without the packages
+    onnx and onnxscript. Source: section 9.15.
     """
     length = pass_length(model, int(segment_of(model, segment) * model.samplerate), segment)
     x = torch.zeros(1, model.audio_channels, length)
+    model = RealSpectra(model).eval() if isinstance(model, HybridEnds) else model
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)                            # of packages that aren't there

@@ -21,10 +21,12 @@ from course_lib.data.resampling import resample
 from course_lib.demucs import Demucs, DemucsV2
 from course_lib.experiments.scoreboard import Separator, separate_song
 from course_lib.hdemucs import HDemucs
+from course_lib.htdemucs import HTDemucs
 from course_lib.open_unmix import JointOpenUnmix
 from course_lib.separating import (
     Bag,
     FrameByFrame,
+    RealSpectra,
     SlidingAudio,
     SlidingSum,
     SongLevel,
@@ -624,6 +626,41 @@ def test_exported_networks_give_the_same(tmp_path):
     length = export_onnx(model, tmp_path / "model.onnx", 0.25)
     assert length == pass_length(model, 2000) and [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
     x = song(length, batch=1)
+    found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"mixture": x.numpy()})[0]
+    with torch.no_grad():
+        assert_close(torch.from_numpy(found), model(x), 1e-4)
+
+
+HYBRIDS = {
+    "HTDemucs": lambda **more: HTDemucs(NAMES, 2, 8, nfft=256, depth=2, t_layers=2, t_heads=2, samplerate=RATE,
+                                        segment=0.25, **more),
+    "HDemucs": lambda **more: HDemucs(NAMES, 2, 4, nfft=256, depth=5, norm_starts=3, samplerate=RATE, segment=0.25,
+                                      **more),
+}
+
+
+@pytest.mark.parametrize("kind", HYBRIDS)
+@pytest.mark.parametrize("length", [2000, 1511])
+def test_hybrids_without_complex_numbers(kind, length):
+    torch.manual_seed(0)
+    model = rerandomised(HYBRIDS[kind](), 0)
+    x = song(length, batch=2)
+    with torch.no_grad():
+        assert_close(RealSpectra(model).eval()(x), model(x), 1e-5)
+
+
+@pytest.mark.parametrize("more", [{"cac": False}, {"hybrid": False}, {"hybrid_old": True}])
+def test_hybrids_that_need_complex_numbers_are_refused(more):
+    with pytest.raises(ValueError, match="expected True, True, False"):
+        RealSpectra(HYBRIDS["HDemucs"](**more))
+
+
+def test_exported_hybrids_give_the_same(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    model = rerandomised(HYBRIDS["HTDemucs"](), 0)
+    assert export_onnx(model, tmp_path / "model.onnx") == 2000
+    x = song(2000, batch=1)
     found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"mixture": x.numpy()})[0]
     with torch.no_grad():
         assert_close(torch.from_numpy(found), model(x), 1e-4)

@@ -3,17 +3,19 @@ equal time, and the bounds.
 
 What differs between two runs of `course experiment htdemucs` is one thing (VARIANTS) and the seed; songs, scores and
 augmentation are those of chapters 6 and 7. Runs have equal steps and equally much audio a step, but for those whose
-name says "equal time": they get the computing time of the base, counted in seconds of one core. data/results/
-08_ht_demucs holds what came of it: a row a run (runs), its test songs (songs), its loss (logs), and the bounds on the
-same songs with what the committed network gives (bounds), on songs played with another soundfont, too
-(other_instruments).
+name says "equal time": they get the computing time of the base, counted in seconds of one core; and for the "loud"
+ones, whose transformer is not hidden at the start, and which learn faster, or longer. data/results/08_ht_demucs holds
+what came of it: a row a run (runs), its test songs (songs), its loss (logs), its test songs with a part of the network
+silenced (silenced), and the bounds on the same songs with what the committed network gives (bounds), on songs played
+with another soundfont, too (other_instruments).
 
 `course train htdemucs_band` trains the network that comes with the course: mono at 22,050 Hz, as those of chapters 6
 and 7, on chunks of SEGMENT samples, of which six make up a song of 20 s.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ from course_lib.data.augmentation import Augmentation
 from course_lib.data.band.soundfonts import file_sha256, find_fluid_soundfont
 from course_lib.data.mono import mono_tracks
 from course_lib.data.resampling import resample
-from course_lib.demucs import Demucs, WaveformStep, center_trim, separate
+from course_lib.demucs import Demucs, LayerScale, WaveformStep, center_trim, separate
 from course_lib.experiments.demucs import RATE, Songs, middle, rows_by_song, songs_of, thinned, valid_songs
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.experiments.scoreboard import HIGHEST, LOWEST, RULES, ModelSeparator, bounds, estimates_of
@@ -114,14 +116,18 @@ class Sizes:
 @dataclass(frozen=True)
 class Variant:
     """What differs from the base: the kind of network ("HTDemucs", "HDemucs", "Demucs"), its arguments, self attention
-    in the place of cross attention, the length of a chunk (as a factor; the batch is as many times smaller), and equal
-    time instead of equal steps."""
+    in the place of cross attention, the length of a chunk (as a factor; the batch is as many times smaller), equal time
+    instead of equal steps; what the transformer's scales begin with (None: as published), the rate (None: that of all)
+    and how many times as many steps."""
 
     kind: str = "HTDemucs"
     model: Mapping[str, object] = field(default_factory=dict)
     cross: bool = True
     longer: float = 1.0
     equal_time: bool = False
+    scale: float | None = None
+    rate: float | None = None
+    times: int = 1
 
 
 VARIANTS: dict[str, Variant] = {
@@ -137,6 +143,8 @@ VARIANTS: dict[str, Variant] = {
     "without positions": Variant(model={"t_weight_pos_embed": 0.0}),
     "twice as wide": Variant(model={"bottom_channels": 128}),
     "no transformer, equal time": Variant(model={"t_layers": 0}, equal_time=True),
+    "loud": Variant(scale=0.1, rate=3e-3),
+    "loud, 800 steps": Variant(scale=0.1, rate=3e-3, times=4),
 }
 SEEDS: dict[str, tuple[int, ...]] = {"base": (0, 1)}    # of the others only the first
 
@@ -164,7 +172,40 @@ def new_model(variant: Variant, sizes: Sizes, seed: int) -> nn.Module:
         return HDemucs(STEMS, channels=sizes.hybrid_channels, nfft=1024, depth=5, **same)
     model = HTDemucs(STEMS, **{"channels": sizes.channels, "nfft": sizes.nfft, "depth": sizes.depth,
                                "t_layers": sizes.layers, "t_heads": sizes.heads, **same, **variant.model})
-    return model if variant.cross else without_cross_attention(model)
+    model = model if variant.cross else without_cross_attention(model)
+    if variant.scale is not None:
+        with torch.no_grad():
+            for scale in transformer_scales(model):
+                scale.fill_(variant.scale)
+    return model
+
+
+def transformer_scales(model: HTDemucs) -> list[nn.Parameter]:
+    """The weights of all `LayerScale` in the transformer: zeros make its layers pass on what came in."""
+    return [module.scale for module in model.crosstransformer.modules() if isinstance(module, LayerScale)]
+
+
+@contextlib.contextmanager
+def silenced(model: HTDemucs, part: str) -> Iterator[None]:
+    """The network without what its transformer's layers add (part "layers"), or with zeros in the place of all that
+    comes out of the transformer, so that its decoders know what the skips tell them ("bottom")."""
+    scales = transformer_scales(model)
+    kept = [scale.detach().clone() for scale in scales]
+    hook = None
+    with torch.no_grad():
+        if part == "layers":
+            for scale in scales:
+                scale.zero_()
+        else:
+            zeros = lambda module, given, out: tuple(torch.zeros_like(one) for one in out)
+            hook = model.crosstransformer.register_forward_hook(zeros)
+        try:
+            yield
+        finally:
+            for scale, before in zip(scales, kept):
+                scale.copy_(before)
+            if hook is not None:
+                hook.remove()
 
 
 def without_cross_attention(model: HTDemucs) -> HTDemucs:
@@ -209,12 +250,12 @@ def chunk_samples(model: nn.Module, samples: int) -> int:
 def train(variant: Variant, songs: Songs, sizes: Sizes, seed: int) -> tuple[nn.Module, list[dict]]:
     """Train a new network; return it in eval mode, and its log."""
     model = new_model(variant, sizes, seed)
-    steps = steps_in_equal_time(model, sizes) if variant.equal_time else sizes.steps
+    steps = steps_in_equal_time(model, sizes) if variant.equal_time else sizes.steps * variant.times
     samples, batch = round(sizes.samples * variant.longer), round(sizes.batch_size / variant.longer)
     chunks = Remix(songs.train, chunk_samples(model, samples) / RATE, steps * batch, seed, augment=Augmentation(),
                    share=sizes.remix)
     history = fit(model, WaveformStep("l1"), process_batches(chunks, batch),
-                  torch.optim.Adam(model.parameters(), sizes.rate), FitSettings(steps, clip=sizes.clip),
+                  torch.optim.Adam(model.parameters(), variant.rate or sizes.rate), FitSettings(steps, clip=sizes.clip),
                   schedule=cosine(steps, min(sizes.warmup, steps), 0.05), progress=False)
     return model.eval(), history.steps
 
@@ -289,10 +330,16 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     began, used = time.perf_counter(), time.process_time()
     model, log = train(variant, songs, sizes, run.seed)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - used
-    test = sdr_table(model, songs.test, round(sizes.samples * variant.longer))
+    samples, silent = round(sizes.samples * variant.longer), {}
+    test = sdr_table(model, songs.test, samples)
+    if getattr(model, "crosstransformer", None) is not None:
+        silent["silenced"] = []
+        for part in ("layers", "bottom"):
+            with silenced(model, part):
+                silent["silenced"] += rows_by_song(sdr_table(model, songs.test, samples), songs.test, part=part)
     stems = test.nanmean(0)                                                            # (song, source) -> (source)
     print(f"  test {stems.mean():.3f} dB, {len(log)} steps, {cpu_seconds:.0f} s of one core", flush=True)
-    return {"logs": thinned(log), "songs": rows_by_song(test, songs.test), "runs": [{
+    return {"logs": thinned(log), "songs": rows_by_song(test, songs.test), **silent, "runs": [{
         "steps": len(log), "test_sdr": f"{stems.mean():.3f}",
         **{f"test_{stem}": f"{value:.3f}" for stem, value in zip(STEMS, stems)},
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -315,5 +362,5 @@ EXPERIMENT = Experiment(name="htdemucs", what="a small HT Demucs, its transforme
                         prepare=shared_songs, names=tuple(VARIANTS), facts=facts)
 
 __all__ = ["EXPERIMENT", "Run", "SEEDS", "SEGMENT", "Sizes", "TOPIC", "TRAINED", "VARIANTS", "Variant", "in_segments",
-           "new_model", "seconds_a_step", "separation_scores", "steps_in_equal_time", "train", "training_chunks",
-           "valid_songs", "without_cross_attention"]
+           "new_model", "seconds_a_step", "separation_scores", "silenced", "steps_in_equal_time", "train",
+           "training_chunks", "transformer_scales", "valid_songs", "without_cross_attention"]

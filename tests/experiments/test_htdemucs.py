@@ -30,7 +30,7 @@ def small(monkeypatch, tmp_path):
 
 
 def test_it_runs_through_and_repeats_nothing(small, tmp_path):
-    names = ["base", "long context", "without cross attention", "Demucs, equal time"]
+    names = ["base", "long context", "loud", "without cross attention", "Demucs, equal time"]
     assert not small(names).failed
     results = Results(experiment.TOPIC, tmp_path / "results")
     runs = {(row["variant"], row["seed"]): row for row in results.rows("runs")}
@@ -40,6 +40,8 @@ def test_it_runs_through_and_repeats_nothing(small, tmp_path):
         songs = [one for one in results.rows("songs") if (one["variant"], one["seed"]) == (name, seed)]
         mean = sum(float(one[stem]) for one in songs for stem in STEMS) / (len(songs) * len(STEMS))
         assert mean == pytest.approx(float(row["test_sdr"]), abs=2e-3)
+        silent = [one["part"] for one in results.rows("silenced") if (one["variant"], one["seed"]) == (name, seed)]
+        assert silent == ([] if name.startswith("Demucs") else 2 * ["layers"] + 2 * ["bottom"])
     assert not small(names).done
 
 
@@ -53,6 +55,25 @@ def test_variants_change_what_they_say():
     assert make("without positions").crosstransformer.weight_pos_embed == 0
     assert make("twice as wide").bottom_channels == 128
     assert isinstance(make("Demucs, equal time"), Demucs) and isinstance(make("Hybrid Demucs, equal time"), HDemucs)
+
+
+def test_what_is_silenced_adds_nothing_and_comes_back():
+    model = experiment.new_model(experiment.VARIANTS["loud"], TINY, 0).eval()
+    scales = experiment.transformer_scales(model)
+    assert len(scales) == 2 * 2 * 2 and all(scale.min().item() == pytest.approx(0.1) for scale in scales)
+    x, xt = torch.randn(1, 16, 4, 3), torch.randn(1, 16, 6)
+    transformer = model.crosstransformer
+    with torch.no_grad():
+        whole = transformer(x, xt)
+        with experiment.silenced(model, "layers"):
+            quiet = transformer(x, xt)
+        with experiment.silenced(model, "bottom"):
+            assert not any(out.any() for out in transformer(x, xt))
+        again = transformer(x, xt)
+    assert all(torch.equal(one, other) for one, other in zip(whole, again))
+    assert (quiet[0] - whole[0]).abs().max() > 1e-3, "the layers did add something"
+    with torch.no_grad(), experiment.silenced(model, "layers"):
+        assert torch.allclose(transformer(x, -xt)[0], quiet[0]), "silent cross attention hears nothing"
 
 
 def test_without_cross_attention_a_branch_hears_nothing_of_the_other():
