@@ -1481,9 +1481,9 @@ def song_scores(variant, level, column="convergence_db"):
 def compared(variant, level, column="convergence_db"):
     """How much worse a variant is than the base (seed, song), and how far two seeds are apart."""
     base, other = song_scores("base", level, column), song_scores(variant, level, column)
-    apart = abs(float(np.diff(base.mean(1)).item())) if len(base) == 2 else math.inf
+    apart = abs(float(base[0].mean() - base[1].mean())) if len(base) == 2 else math.inf
     seeds = min(len(base), len(other))
-    return (other[:seeds] - base[:seeds] if seeds else np.zeros((0, 0))), apart
+    return (other[:seeds] - base[:seeds] if seeds else other), apart
 
 # %% [markdown]
 # For each comparison of the paper (and one more, the small codebook), at the level that it speaks of:

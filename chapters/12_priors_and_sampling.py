@@ -18,7 +18,7 @@
 #
 # **You need** chapter 8 (attention) and the idea of a codebook (chapters 10 and 11); the chapter runs without them.
 #
-# **Time** <!-- minutes 12_priors_and_sampling -->2.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 12_priors_and_sampling -->2 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 12.0 Set up

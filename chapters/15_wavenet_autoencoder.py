@@ -95,7 +95,7 @@ listen(again.flatten(), rate, "drawn from their codes")
 
 # %% [markdown]
 # What you hear is no copy. The code is thirty times smaller than the sound and knows nothing of the waveform's phase; every sample was *invented*, one after another. None of these notes was heard in training: each instrument has pitches that were kept back. How well it went is
-# measured in section 15.12. Level and course of a note are there, its harmonics drown in noise: a small network after a quarter of an hour's work of one core. The published ones trained for weeks on many GPUs.
+# measured in section 15.12. Level and course of a note are there, its harmonics drown in noise: a small network that learned from few notes, for an hour or two of one core. The published ones trained for weeks on many GPUs.
 
 # %%
 assert test.x[0].numel() == 32 * z[0].numel()
@@ -798,13 +798,21 @@ assert ended < 6.5
 log = measured_table("15_wavenet_autoencoder/wavenet_band_log")
 axis = plot_losses({"training": (log.step, log.loss)}, smoothing=50, log_loss=False,
                    unit="bits a sample")
+validation = measured_table("15_wavenet_autoencoder/wavenet_band_validation")
+axis.plot(validation.step, validation.bits, "k.-", linewidth=0.8, label="validation notes")
 for (name, bits), style in zip(list(counted.items())[1:], ("--", ":")):
     axis.axhline(bits, color="0.4", linestyle=style, label=name)
 axis.legend()
 show(axis, "Bits a sample while the autoencoder was trained, and what counting reaches.",
-     "A noisy curve that falls from 8 bits, steeply, then slowly, past a dashed and a dotted line.")
+     "A noisy curve that falls from 8 bits, steeply, then slowly, past a dashed and a dotted line; "
+     "dots follow it, stop falling two thirds of the way, and rise a little.")
+best = validation.loc[validation.bits.idxmin()]
+print(f"best on validation notes: step {best.step:.0f} of {log.step.max()}, {best.bits:.1f} bits")
+assert best.step < log.step.max()
 
 # %% [markdown]
+# The rate falls to nearly nothing, jumps up once and falls again (`restarts` in its configuration): that is the step in the curve. And from some step on the notes that it learns from still get cheaper while others don't: it begins to know its few notes by heart. What comes with the course are the weights of the best step.
+#
 # On test notes, and what the code is worth: the same decoder, told the code of *another* note, of another pitch and instrument, pays more.
 
 # %%
@@ -1376,7 +1384,7 @@ for target, gap in found.items():
     print(f"{target}: code less level {difference_in_words(gap, 'right').replace('song', 'note')}")
 
 # %% [markdown]
-# Where the intervals of these differences hold zero or lie below it, the paper's finding is *not seen* here: a code that learned the course of the level first, as ours did, tells instruments as well as the level tells them, and pitches hardly at all. Pitch is what the decoder would have to be told to make harmonics, and 15.12 shows that it does not make them yet. Both come later in training, with more steps than ours (`course train wavenet_band` with a larger `steps`).
+# Where the intervals of these differences hold zero or lie below it, the paper's finding is *not seen* here: a code that learned the course of the level first, as ours did, tells instruments as well as the level tells them, and pitches hardly at all. Pitch is what the decoder would have to be told to make harmonics, and 15.12 shows that it does not make them. Why doesn't the code say it? In training the decoder has a way round: the true past is in front of it, and whoever sees a few periods of a wave needs nobody to tell its pitch. So there is hardly any gradient that asks for it; the level of what comes next is harder to guess from the past, and that is what the code learned. More steps of the same don't mend it: 15.9's curve had its best long before its end. What the published system has more of are notes (three hundred thousand, from a thousand instruments), longer pieces of them in training, and a larger network.
 
 # %% [markdown]
 # ## 15.14 Between two notes
