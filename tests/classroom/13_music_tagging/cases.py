@@ -56,9 +56,34 @@ def levels(power, bank):
     gathered = torch.einsum(f"bkt,k{letters}->b{letters}t", power.double(), bank.double())
     return 10 * gathered.maximum(torch.tensor(1e-10).double()).log10().to(power.dtype)
 """
+BANK_BY_FOUR_RAMPS = """
+def filter_bank(corners, n_fft, rate):
+    # between two neighbouring corners the triangle is straight: end heights and length of what lies in the bin
+    step = rate / n_fft
+    low, peak, high = corners.double()[..., 0], corners.double()[..., 1], corners.double()[..., 2]
+    rows = []
+    for k in range(n_fft // 2 + 1):
+        start, stop = (k - 0.5) * step, (k + 0.5) * step
+        area = torch.zeros_like(low)
+        for left, right, foot in ((low, peak, low), (peak, high, high)):
+            a, b = left.clamp(min=start), right.clamp(max=stop)
+            length = (b - a).clamp(min=0)
+            side = torch.where(right > left, right - left, torch.ones_like(left))
+            area = area + length * ((a - foot).abs() + (b - foot).abs()) / (2 * side)
+        rows.append(area / step)
+    return torch.stack(rows).to(corners.dtype)
+
+def levels(power, bank):
+    out = []
+    for item in power.double():
+        gathered = (bank.double().unsqueeze(-1) * item.reshape(len(bank), *[1] * (bank.ndim - 1), -1)).sum(0)
+        out.append(10 * torch.log10(gathered.clamp(min=1e-10)))
+    return torch.stack(out).to(power.dtype)
+"""
 BANK_RIGHT = {
     "case by case": BANK_BY_CASES,
     "straight pieces": BANK_BY_RAMPS,
+    "bin by bin": BANK_BY_FOUR_RAMPS,
 }
 BANK_WRONG = {
     "read at the bins": """
@@ -741,9 +766,40 @@ def tag_songs(model, songs, samples, tags, batch_size=8):
     rows = [s / t if t else torch.full_like(s, math.nan) for s, t in zip(sums, total)]
     return torch.stack(rows).to(kind) if rows else torch.zeros(0, tags)
 """
+HEAP_BY_WAITING = """
+def tag_songs(model, songs, samples, tags, batch_size=8):
+    total, weight, waiting, kind = {}, {}, [], torch.float32
+
+    def ask():
+        probabilities = model(torch.stack([chunk for _, _, chunk in waiting]))
+        for (n, new, _), p in zip(waiting, probabilities):
+            total[n] = total.get(n, 0) + new * p
+            weight[n] = weight.get(n, 0) + new
+        waiting.clear()
+        return probabilities.dtype
+
+    for n, song in enumerate(songs):
+        if len(song) == 0 or (~song.isfinite()).any():
+            continue
+        for start in range(0, len(song), samples):
+            chunk = song[start:start + samples]
+            new = len(chunk)
+            while len(chunk) < samples:
+                chunk = torch.cat([chunk, song])[:samples]
+            waiting.append((n, new, chunk))
+            if len(waiting) == batch_size:
+                kind = ask()
+    if waiting:
+        kind = ask()
+    table = torch.full((len(songs), tags), math.nan, dtype=kind)
+    for n in total:
+        table[n] = total[n] / weight[n]
+    return table
+"""
 HEAP_RIGHT = {
     "by places": HEAP_BY_INDEX,
     "a queue": HEAP_BY_QUEUE,
+    "whoever waits": HEAP_BY_WAITING,
 }
 HEAP_WRONG = {
     "zeros at the end": changed(
