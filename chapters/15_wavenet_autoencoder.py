@@ -1505,7 +1505,7 @@ show_claims(claims)
 #
 # ## 15.17 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/15_wavenet_autoencoder.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** A WaveNet has one block of three layers with 2 taps. How many samples does its prediction see, and how many does it see after the block is repeated?
 #
