@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['Encoder', 'MusicTranslator', 'ZDiscriminator', 'domain_loss', 'DiscriminatorStep', 'discriminator_part',
            'shift_locally', 'read_at', 'TranslationStep', 'jittered', 'hint_part', 'translation_bits', 'load_official',
-           'take_encoder', 'mean_spectrum', 'filter_envelope', 'concatenate_nearest', 'HarmonicNoise', 'SynthStep',
-           'PictureTranslator', 'PictureCritic', 'planes', 'CycleStep', 'pictures', 'critic_part', 'griffin_lim']
+           'mean_spectrum', 'filter_envelope', 'concatenate_nearest', 'HarmonicNoise', 'SynthStep', 'PictureTranslator',
+           'PictureCritic', 'planes', 'CycleStep', 'pictures', 'critic_part', 'griffin_lim', 'take_encoder']
 
 # %% ../chapters/16_music_translation.ipynb #69ac458a
 import math
@@ -113,7 +113,7 @@ def domain_loss(discriminator: nn.Module, z: Tensor) -> Tensor:
     domains = torch.arange(z.shape[1], device=z.device).repeat(len(z))
     return F.cross_entropy(discriminator(z.flatten(0, 1)), domains)
 
-
+# %% ../chapters/16_music_translation.ipynb #4ef4fe5c
 class DiscriminatorStep:
     """The discriminator's own step (eq. 16.4): codes of the clean sound, and no gradient for the
     encoder. Called with (model, batch), batch["clean"] (batch, domain, time); section 16.3."""
@@ -127,7 +127,7 @@ class DiscriminatorStep:
             z = model.encoder(clean.flatten(0, 1)).unflatten(0, clean.shape[:2])
         return self.weight * domain_loss(self.discriminator, z)
 
-
+# %% ../chapters/16_music_translation.ipynb #a27a93c6
 def discriminator_part(model: MusicTranslator, d_layers: int = 3, d_channels: int = 100,
                        weight: float = 0.01, lr: float = 1e-3) -> Part:
     """The discriminator as a part of a training, in turn with the model, before it (16.3)."""
@@ -160,7 +160,7 @@ def read_at(x: Tensor, t: Tensor) -> Tensor:
     return (a * (-f * (f - 1) * (f - 2) / 6) + b * ((f + 1) * (f - 1) * (f - 2) / 2)
             + c * (-(f + 1) * f * (f - 2) / 2) + d * ((f + 1) * f * (f - 1) / 6))
 
-# %% ../chapters/16_music_translation.ipynb #26e38988
+# %% ../chapters/16_music_translation.ipynb #311463bf
 class TranslationStep:
     """A training step of encoder and decoders (eq. 16.5): cross entropy in nats, less `confusion`
     times the discriminator's loss, plus `hint` times that of the pitch head.
@@ -188,9 +188,9 @@ class TranslationStep:
             out["loss"] = out["loss"] + self.hint * out["hint"]
         return out
 
-
+# %% ../chapters/16_music_translation.ipynb #d6e778b8
 def jittered(codes: Tensor, most: float) -> Tensor:
-    """Codes (..., time) plus normal noise; its spread is 0 to `most` symbols, one for each sound."""
+    """Codes (..., time) plus normal noise; its spread is 0 to `most` symbols, one each (eq. 16.7)."""
     if most <= 0:
         return codes
     spread = most * torch.rand(*codes.shape[:-1], 1, device=codes.device)
@@ -274,21 +274,14 @@ def _fill(module: nn.Module, states: object, name: str, file: str) -> None:
         raise ValueError(f"{file} has no {name}; expected a checkpoint of the music translation")
     load_strictly(module, dict(states[name]), f"{name} of {file}")
 
-# %% ../chapters/16_music_translation.ipynb #ad9dad84
-def take_encoder(model: MusicTranslator, data: object = None, trained: str = "translation_band"):
-    """Give a model the encoder of a trained one, for good: it gets no gradient any more. For
-    `prepare` in a configuration of `course train`; section 16.12."""
-    model.encoder.load_state_dict(load_trained(trained).encoder.state_dict())
-    model.encoder.requires_grad_(False)
-
-# %% ../chapters/16_music_translation.ipynb #3c5d896d
+# %% ../chapters/16_music_translation.ipynb #cca2993c
 def mean_spectrum(x: Tensor, n_fft: int = 512) -> Tensor:
     """Root mean square of every bin over time, smoothed over 9 bins: (..., time) to (bin,)."""
     frames = stft(x.reshape(-1, x.shape[-1]), n_fft).abs()         # (sound, bin, frame)
     power = frames.square().mean((0, 2))
     return F.avg_pool1d(F.pad(power[None, None], (4, 4), "replicate"), 9, 1)[0, 0].sqrt()
 
-
+# %% ../chapters/16_music_translation.ipynb #896e318d
 def filter_envelope(x: Tensor, target: Tensor, n_fft: int = 512) -> Tensor:
     """x (time,) through the filter that takes its mean spectrum to `target`, the `mean_spectrum` of
     another instrument; at most 30 dB up or down (eq. 16.8). Section 16.8."""
@@ -373,26 +366,26 @@ class PictureTranslator(nn.Module):
     domains (batch,) to the same shape. Four convolutions over band and frame, whose result is added
     to what came in; section 16.8."""
 
-    def __init__(self, domains: Sequence[str], width: int = 24):
+    def __init__(self, domains: Sequence[str], width: int = 12):
         super().__init__()
         self.domains = list(domains)
         sizes = [1 + len(domains), width, width, width, 1]
         layers: list[nn.Module] = []
         for inner, outer in zip(sizes, sizes[1:]):
-            layers += [nn.Conv2d(inner, outer, (9, 5), padding=(4, 2)), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(inner, outer, 5, padding=2), nn.LeakyReLU(0.2)]
         self.net = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         return x + self.net(torch.cat([x, planes(domain, len(self.domains), x)], 1))
 
-
+# %% ../chapters/16_music_translation.ipynb #68f17ff9
 class PictureCritic(nn.Module):
     """Does a spectrogram come from a domain? (batch, 1, band, frame) to scores (batch, domain)."""
 
-    def __init__(self, domains: int, width: int = 24):
+    def __init__(self, domains: int, width: int = 12):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(1, width, (9, 5), (4, 2)), nn.LeakyReLU(0.2),
+            nn.Conv2d(1, width, 5, (4, 2)), nn.LeakyReLU(0.2),
             nn.Conv2d(width, width, (5, 3), (3, 2)), nn.LeakyReLU(0.2),
             nn.Conv2d(width, domains, (3, 3)))
 
@@ -455,3 +448,17 @@ def griffin_lim(magnitude: Tensor, phase: Tensor, length: int, n_fft: int = 1024
         x = istft(X, n_fft, hop_length, length)
         X = torch.polar(magnitude, stft(x, n_fft, hop_length).angle())
     return istft(X, n_fft, hop_length, length)
+
+# %% ../chapters/16_music_translation.ipynb #ad9dad84
+def take_encoder(model: MusicTranslator, data: object = None, trained: str = "translation_band",
+                 begin: str | None = None) -> None:
+    """Give a model the encoder of a trained one, for good: it gets no gradient any more.
+
+    begin: a domain of the trained one whose decoder all of the model's begin as. For `prepare` in a
+    configuration of `course train`; section 16.12.
+    """
+    known = load_trained(trained)
+    model.encoder.load_state_dict(known.encoder.state_dict())
+    model.encoder.requires_grad_(False)
+    for decoder in model.decoders if begin is not None else ():
+        decoder.load_state_dict(known.decoder(begin).state_dict())

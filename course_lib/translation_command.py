@@ -1,6 +1,7 @@
 """`course translate FILE --to piano -o DIR`: a melody played by another instrument (chapter 16).
 
-The sound is taken mono at the translator's rate (8 kHz) and drawn anew, sample by sample. DIR gets FILE_INSTRUMENT.wav for every instrument that is asked for.
+The sound is taken mono at the translator's rate (8 kHz) and drawn anew, sample by sample. DIR gets
+FILE_INSTRUMENT.wav for every instrument that is asked for.
 """
 
 import argparse
