@@ -23,8 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--official", type=Path, metavar="DIR",
                         help="a folder of the published training (args.pth, lastmodel_0.pth, ...) instead; its "
                              "weights may not be used commercially")
-    parser.add_argument("--temperature", type=float, default=0.7, metavar="X",
-                        help="below 1 calmer, 1 as learned (default: 0.7)")
+    parser.add_argument("--temperature", type=float, default=0.3, metavar="X",
+                        help="below 1 calmer, 1 as learned (default: 0.3)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds of the file left out before")
     parser.add_argument("--seconds", type=float, metavar="S", help="how much of it (default: all)")

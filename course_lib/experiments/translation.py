@@ -302,7 +302,7 @@ TRUTH, OTHER, COPY, CONCATENATION, FILTER, HARMONICS, CYCLED, TRANSLATED, COOL, 
 METHODS = (TRUTH, OTHER, COPY, CONCATENATION, FILTER, HARMONICS, CYCLED, TRANSLATED, COOL, ADDED_LATER)
 
 
-def method(name: str, x: Tensor, source: str, target: str, seed: int = 0, cool: float = 0.5) -> Tensor:
+def method(name: str, x: Tensor, source: str, target: str, seed: int = 0, cool: float = 0.3) -> Tensor:
     """What a method makes of a sound (time,): the same length. ValueError for an unknown one."""
     if name == COPY:
         return x
@@ -346,7 +346,7 @@ class Sizes:
     melodies: int = 6                 # test melodies, each from five instruments to the four domains
     seconds: float = SECONDS
     seeds: int = 2                    # of what is drawn
-    cool: float = 0.5                 # the lower temperature
+    cool: float = 0.3                 # the lower temperature
 
 
 @dataclass(frozen=True)
