@@ -452,7 +452,7 @@ class TranslationStep:
 # %%
 #| export
 def jittered(codes: Tensor, most: float) -> Tensor:
-    """Codes (..., time) plus normal noise; its spread is 0 to `most` symbols, one each (eq. 16.7)."""
+    """Codes (..., time) plus normal noise, of a spread of 0 to `most` symbols each (eq. 16.7)."""
     if most <= 0:
         return codes
     spread = most * torch.rand(*codes.shape[:-1], 1, device=codes.device)
@@ -1203,7 +1203,7 @@ for rival, text in ((experiment.COPY, "a copy of the input"),
     for one, name in (("distance_db", "distance"), ("chroma", "chroma")):
         gap = lead(rival, one)
         claims.append(Claim(f"The translation is nearer to the truth than {text}: {name}", OURS,
-                            "16.9", None, words(gap, "dB" if one == "distance_db" else "correlation"),
+                            "16.9", None, words(gap, "dB" if name == "distance" else "correlation"),
                             same_trend(gap)))
 show_claims(claims)
 

@@ -190,7 +190,7 @@ class TranslationStep:
 
 # %% ../chapters/16_music_translation.ipynb #d6e778b8
 def jittered(codes: Tensor, most: float) -> Tensor:
-    """Codes (..., time) plus normal noise; its spread is 0 to `most` symbols, one each (eq. 16.7)."""
+    """Codes (..., time) plus normal noise, of a spread of 0 to `most` symbols each (eq. 16.7)."""
     if most <= 0:
         return codes
     spread = most * torch.rand(*codes.shape[:-1], 1, device=codes.device)
