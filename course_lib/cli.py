@@ -27,6 +27,7 @@ COMMANDS = {
     "separate": ("course_lib.separation_command", "separate songs on disk into their stems"),
     "generate": ("course_lib.generation_command", "make new music with the course's priors: labels, lyrics, a prime"),
     "steer": ("course_lib.steering_command", "take one instrument out of a song by steering a codec with a tagger"),
+    "translate": ("course_lib.translation_command", "play a melody on another instrument"),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
     "assignments": (
         "course_lib.classroom.overview",
