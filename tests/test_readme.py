@@ -1,5 +1,6 @@
 """What README.md says: its tables are those in data/, its commands exist, its links lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_the_map_has_every_chapter_and_no_arrow_too_many():
 
 def test_every_model_is_named_with_its_score():
     shown = re.search(r"<!-- models -->\n(.*?)\n<!-- /models -->", README, re.DOTALL)[1]
-    cards = {path.stem for path in (ROOT / "data" / "checkpoints").glob("*.json")}
-    assert set(re.findall(r"^\| `(\w+)`", shown, re.MULTILINE)) == cards
-    assert not re.search(r"\| – \|$", shown, re.MULTILINE)
+    cards = {path.stem: json.loads(path.read_text(encoding="utf8"))["score"]
+             for path in (ROOT / "data" / "checkpoints").glob("*.json")}
+    rows = re.findall(r"^\| `(\w+)`.*\| ([^|]+) \|$", shown, re.MULTILINE)
+    assert {name for name, _ in rows} == set(cards)
+    assert [name for name, score in rows if score == "–"] == [name for name, _ in rows if cards[name] is None]
     assert readme.score_in_words({"step": 3, "sdr": 1.26}) == "SDR 1.3 dB" and readme.score_in_words({}) == "–"

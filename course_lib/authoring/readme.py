@@ -56,9 +56,9 @@ SCORES = {"sdr": "SDR {:.1f} dB", "snr": "SNR {:.1f} dB", "bits": "{:.2f} bits a
           "convergence_0": "spectral convergence {:.1f} dB at the finest level"}
 
 
-def score_in_words(score: Mapping[str, float]) -> str:
+def score_in_words(score: Mapping[str, float] | None) -> str:
     """The first score of a card that has words: 'SDR 6.1 dB'; '–' without."""
-    return next((words.format(score[name]) for name, words in SCORES.items() if name in score), "–")
+    return next((words.format(score[name]) for name, words in SCORES.items() if name in (score or {})), "–")
 
 
 def chapters_table(root: Path) -> str:
