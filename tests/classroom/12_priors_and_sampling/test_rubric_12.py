@@ -60,6 +60,8 @@ class TestRubric(RubricChecks):
         assert min(means, key=lambda row: means[row][KEYS]) == "1 code, and a bar earlier"
         assert self.better("1 code, and a bar earlier", "1 code", KEYS) == 5
         assert 0.06 < means["1 code"][KEYS] - means["1 code, and a bar earlier"][KEYS] < 0.12
+        assert 0.05 < means["1 code, and a bar earlier"][NEW] - means["1 code"][NEW] < 0.09
+        assert gain["2 codes, and a bar earlier"] == max(gain.values()) and 0.36 < max(gain.values()) < 0.4
 
     def test_how_many_melodies_are_counted(self):
         assert len(self.of_others(self.experiment())["others"]) == 61
