@@ -12,7 +12,7 @@ and the committed networks on the same songs (bounds).
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from course_lib import band_split, separating
-from course_lib.band_split import BSRoformer, SCNet, StemNetwork, stem_network
+from course_lib.band_split import BSRoformer, SCNet, StemNetwork
 from course_lib.data import STEMS, Remix, Track, open_tracks
 from course_lib.data.augmentation import Augmentation
 from course_lib.data.band.soundfonts import find_fluid_soundfont
@@ -198,7 +198,7 @@ def new_model(name: str, sizes: Sizes, seed: int) -> nn.Module:
     return VARIANTS[name].make(sizes)
 
 
-# ------------------------------------------------------------------------------------------------- learning by the clock
+# ----------------------------------------------------------------------------------------------- learning by the clock
 
 
 class TimeIsUp(Exception):
@@ -363,10 +363,11 @@ def other_sets(sizes: Sizes) -> dict[str, list[tuple[Track, Track]]]:
     return pairs
 
 
-def committed(full: Track, track: Track, networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """What the bounds and the committed networks make of a song: method -> sources (source, channel, time)."""
-    known, references = bounds(), track.sources(STEMS)
-    found = {name: estimates_of(known[name], references, RATE) for name in (LOWEST, RULES, HIGHEST)}
+def committed(full: Track, track: Track, networks: Mapping[str, nn.Module], limits: bool) -> dict[str, Tensor]:
+    """What the committed networks and, with limits, the bounds make of a song: method -> sources (source, channel,
+    time)."""
+    known, references = bounds() if limits else {}, track.sources(STEMS)
+    found = {name: estimates_of(method, references, RATE) for name, method in known.items()}
     for method, model in networks.items():
         if method == UNMIX:                                                  # it hears the stereo song at 44.1 kHz
             heard = ModelSeparator(model)(full.mixture, full.rate).mean(1, keepdim=True)
@@ -390,11 +391,12 @@ def elsewhere(work: Work) -> list[Run]:
     networks = {method: load_trained(name) for method, name in names.items()}
     trained = {run: loaded(run, work) for run in runs}
     rows = known_rows(work, networks)
-    found = []
+    found = [{"set": OTHER, **row, "seed": ""} for row in chapter_8_rows("other_instruments")]
     for name, pairs in other_sets(sizes).items():
         for full, track in progress(pairs, name):
             references = track.sources(STEMS)
-            for method, estimate in committed(full, track, networks).items():
+            new = {method: model for method, model in networks.items() if name == REAL or method == BAND_SPLIT}
+            for method, estimate in committed(full, track, new, name == REAL).items():
                 found += rows_by_song(song_sdr(estimate, references)[None], [track], set=name, method=method, seed="")
             for run, model in trained.items():
                 estimate = estimated(model, track.mixture, sizes.samples)
@@ -412,15 +414,19 @@ def elsewhere(work: Work) -> list[Run]:
 
 def known_rows(work: Work, networks: Mapping[str, nn.Module]) -> list[dict]:
     """SDR of the test songs: chapter 8's table of bounds, and the committed network of this chapter."""
-    named = {"Open-Unmix": UNMIX}
-    methods = (LOWEST, RULES, HIGHEST, "Open-Unmix", TRANSFORMER)
-    rows = [{**row, "method": named.get(row["method"], row["method"])}
-            for row in Results("08_ht_demucs").rows("bounds") if row["method"] in methods]
+    rows = chapter_8_rows("bounds")
     if BAND_SPLIT in networks:
         model = networks[BAND_SPLIT]
         table = sdr_table(model, work.given.test, round(float(model.segment) * RATE))
         rows += rows_by_song(table, work.given.test, method=BAND_SPLIT)
     return rows
+
+
+def chapter_8_rows(table: str) -> list[dict]:
+    """What chapter 8 measured on the same songs, by the bounds and the committed networks that stand here, too."""
+    named = {name: name for name in (LOWEST, RULES, HIGHEST, TRANSFORMER)} | {"Open-Unmix": UNMIX}
+    return [{**row, "method": named[row["method"]]} for row in Results("08_ht_demucs").rows(table)
+            if row["method"] in named]
 
 
 def loaded(run: Run, work: Work) -> nn.Module:
