@@ -361,10 +361,10 @@ torch.manual_seed(0)
 time_path, band_path = Path(8).eval(), Path(8).eval()
 grid = torch.randn(1, 6, 5, 8)                                       # (batch, frame, band, dim)
 other = grid.clone()
-other[0, 2, 3] += 1.0
+other[0, 2, 3] = torch.randn(8)
 nothing = nn.Identity()
 with torch.no_grad():
-    moved = {name: (two_ways(grid, *paths) - two_ways(other, *paths)).abs().amax(-1)[0] > 1e-9
+    moved = {name: (two_ways(grid, *paths) - two_ways(other, *paths)).abs().amax(-1)[0] > 0
              for name, paths in (("time", (time_path, nothing)), ("both", (time_path, band_path)))}
 print(f"tokens that move after time: {int(moved['time'].sum())}, after both: "
       f"{int(moved['both'].sum())}, of {moved['both'].numel()}")
@@ -484,7 +484,11 @@ def rotated(x: Tensor, angles: Tensor) -> Tensor:
     turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)   # by a right angle
     return x * angles.cos() + turned * angles.sin()
 
+# %% [markdown]
+# As a module:
 
+# %%
+#| export
 class RotaryEmbedding(nn.Module):
     """Rotary positions for queries and keys of `dim` entries, an even number.
 
@@ -650,7 +654,11 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
+# %% [markdown]
+# A branch that adds, as a module; the two methods are there to be replaced:
 
+# %%
+#| export
 class Residual(nn.Module):
     """A branch that is added to what it hears; further outputs of the branch are passed on."""
 
@@ -760,12 +768,10 @@ assert torch.allclose(after, streams, atol=1e-4)
 # %%
 #| export
 class Transformer(nn.Module):
-    """Layers of attention and feed-forward along one axis: (batch, position, dim) to the same, and
-    the values of its first layer.
+    """Layers along one axis: (batch, position, dim) to the same, and the first layer's values.
 
     attention: makes the attention of a layer. streams, iterations: of `HyperConnection`; 1 stream
-    is a plain sum. Section 18.7; names as in the package BS-RoFormer.
-    """
+    is a plain sum. Section 18.7; names as in the package BS-RoFormer."""
 
     def __init__(self, dim: int, depth: int, attention: Callable[[], nn.Module],
                  ff_dropout: float = 0.0, ff_mult: int = 4, norm_output: bool = True,
@@ -773,9 +779,8 @@ class Transformer(nn.Module):
         super().__init__()
         join = (Residual if streams == 1 else
                 lambda branch: HyperConnection(branch, dim, streams, iterations))
-        self.layers = nn.ModuleList(
-            nn.ModuleList([join(attention()), join(FeedForward(dim, ff_mult, ff_dropout))])
-            for _ in range(depth))
+        self.layers = nn.ModuleList(nn.ModuleList(
+            [join(attention()), join(FeedForward(dim, ff_mult, ff_dropout))]) for _ in range(depth))
         self.norm = RMSNorm(dim) if norm_output else nn.Identity()
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -819,9 +824,9 @@ over_time, over_bands = (
 with torch.no_grad():
     after = [along_time(x, over_time, None)[0] for x in (grid, other)]
     both = [along_bands(x, over_bands, None)[0] for x in after]
-moved = (after[0] - after[1]).abs().amax(-1)[0] > 1e-9
+moved = (after[0] - after[1]).abs().amax(-1)[0] > 0
 assert moved[:, 3].all() and not moved[:, :3].any()
-assert ((both[0] - both[1]).abs().amax(-1)[0] > 1e-9).all()
+assert ((both[0] - both[1]).abs().amax(-1)[0] > 0).all()
 
 # %% [markdown]
 # <details><summary>Quick question: with several streams, which four rows does <code>HyperConnection</code> mix inside <code>along_time</code>?</summary>
@@ -946,7 +951,11 @@ def multi_stft_loss(estimates: Tensor, targets: Tensor, window_sizes: Sequence[i
         total = total + (spectra[0] - spectra[1]).abs().mean()
     return total
 
+# %% [markdown]
+# As a class that a network inherits, with the settings it was made with:
 
+# %%
+#| export
 class SpectralLoss:
     """The loss (18.5) of a network, from its estimates and the targets."""
 
@@ -1257,8 +1266,8 @@ class LinearAttention(nn.Module):
         self.norm = RMSNorm(dim)
         self.to_qkv = nn.Sequential(nn.Linear(dim, 3 * heads * dim_head, bias=False))
         self.temperature = nn.Parameter(torch.zeros(heads, 1, 1))
-        self.learned_value_residual_mix = (nn.Sequential(nn.Linear(dim, heads))
-                                           if add_value_residual else None)
+        mix = nn.Sequential(nn.Linear(dim, heads)) if add_value_residual else None
+        self.learned_value_residual_mix = mix
         self.to_out = nn.Sequential(nn.Identity(), nn.Linear(heads * dim_head, dim, bias=False))
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -1463,7 +1472,11 @@ class SDlayer(nn.Module):
             found.append(conv(F.pad(band, (0, 0, margin // 2, margin - margin // 2))))
         return found, lengths
 
+# %% [markdown]
+# The way back is a transposed convolution for each subband, of which as much is kept as the band had:
 
+# %%
+#| export
 class SUlayer(nn.Module):
     """Sparse upsampling, the way back of `SDlayer`: x (batch, channel, row, frame) to all bins.
 
@@ -1528,11 +1541,8 @@ class ConvolutionModule(nn.Module):
 # %%
 #| export
 class SDblock(nn.Module):
-    """A layer of the encoder: `SDlayer`, convolutions over time in each subband, one over all.
-
-    depths: of the `ConvolutionModule` of each subband. Gives (output, skip, rows of each subband,
-    bins that each had). Section 18.10.
-    """
+    """A layer of the encoder; depths: of each subband's `ConvolutionModule`. Gives (output, skip,
+    rows of each subband, bins that each had). Section 18.10."""
 
     def __init__(self, channels_in: int, channels_out: int, shares: Sequence[float],
                  strides: Sequence[int], kernels: Sequence[int], conv_config: dict,
@@ -1553,7 +1563,11 @@ class SDblock(nn.Module):
         skip = torch.cat(done, dim=2)
         return self.globalconv(skip), skip, [band.shape[2] for band in bands], original
 
+# %% [markdown]
+# The fusion:
 
+# %%
+#| export
 class FusionLayer(nn.Module):
     """Joins the decoder's input with the encoder's skip: sum, doubled, a convolution, a GLU."""
 
@@ -1598,7 +1612,11 @@ class DualPathRNN(nn.Module):
         rows = self.norm_layers[1](x).permute(0, 2, 3, 1).flatten(0, 1)  # (b * row, frame, channel)
         return x + self.path(1, rows).unflatten(0, (batch, -1)).permute(0, 3, 1, 2)
 
+# %% [markdown]
+# The layers, with the transform between them:
 
+# %%
+#| export
 class SeparationNet(nn.Module):
     """`DualPathRNN`s, by turns over frames and over the frequencies of these frames' Fourier
     transform, in which real and imaginary parts are twice as many channels.
@@ -1879,7 +1897,7 @@ show_table([*map(row_of, variants)] +
            caption=f"SDR in dB, {used['test_songs']} songs, means over seeds.")
 
 # %% [markdown]
-# Who is ahead? A lead counts only if the interval of the paired difference over songs excludes zero, every seed agrees, and it exceeds what two seeds of either are apart. Against BS-RoFormer:
+# Who is ahead? A lead counts only if the interval of the paired difference over songs excludes zero, every seed agrees, and it exceeds what two seeds of either are apart. First the differences:
 
 # %%
 def lead(one, other):
@@ -1892,6 +1910,10 @@ def lead(one, other):
     means = [by_song(name).nanmean(1).mean(-1) for name in (one, other)]
     return pick(one) - pick(other), max(float(mean.max() - mean.min()) for mean in means)
 
+# %% [markdown]
+# In words, and against BS-RoFormer:
+
+# %%
 def told_apart(one, other):
     """Which of two variants is ahead, in words."""
     differences, apart = lead(one, other)
@@ -1977,7 +1999,7 @@ show_table([[name, card["minutes"], card["steps"], card["parameters"] / 1e6]
 # %% [markdown]
 # ## 18.15 The network that comes with the course
 #
-# `course train band_split_band` trained a BS-RoFormer a little larger than the miniature. A wrapper gives it what chapter 9's `separate` asks of a model: names, rate, any length, and the level of the mixture taken away and given back:
+# `course train band_split_band` trained a BS-RoFormer as small as the miniature for longer, and on more songs. A wrapper gives it what chapter 9's `separate` asks of a model: names, rate, any length, and the level of the mixture taken away and given back:
 
 # %%
 #| export
@@ -2003,7 +2025,11 @@ class StemNetwork(nn.Module):
         y = self.network(F.pad(mix / deviation, (0, wanted - length)))
         return y[..., :length] * deviation.unsqueeze(1)
 
+# %% [markdown]
+# The training command names a network by its class:
 
+# %%
+#| export
 def stem_network(kind: str, sources: Sequence[str] = STEMS, samplerate: int = 44_100,
                  segment: float = 8.0, **arguments) -> StemNetwork:
     """A new `StemNetwork` of one of this chapter's networks, by its class's name.
@@ -2098,8 +2124,8 @@ assert torch.allclose(sum(parts.values())[:, :chunk.shape[-1]], stems[3], atol=1
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.8), sharey=True, layout="constrained")
 for axis, stem, mask in zip(axes, STEMS, M[0].abs()):
-    picture = axis.imshow(mask[:400], origin="lower", aspect="auto", vmin=0, vmax=1, cmap="Blues",
-                          extent=(0, 4, 0, 400 * rate / 2048 / 1000))
+    picture = axis.imshow(mask[:200], origin="lower", aspect="auto", vmin=0, vmax=1, cmap="Blues",
+                          extent=(0, 4, 0, 200 * rate / n_fft / 1000))
     axis.set(title=stem, xlabel="time, s")
 axes[0].set_ylabel("frequency, kHz")
 figure.colorbar(picture, ax=axes, label="size of the mask")

@@ -4,10 +4,10 @@
 __all__ = ['MUSICAL_STEPS', 'DEFAULT_FREQS_PER_BANDS', 'STFT_WINDOWS', 'edges_of', 'equal_widths', 'musical_widths', 'RMSNorm',
            'BandSplit', 'MaskEstimator', 'rotary_angles', 'rotated', 'RotaryEmbedding', 'attend', 'Attention',
            'FeedForward', 'Residual', 'doubly_stochastic', 'HyperConnection', 'Transformer', 'along_time',
-           'along_bands', 'along_both', 'SpectralEnds', 'multi_stft_loss', 'SpectralLoss', 'BandRoformer', 'BSRoformer',
-           'used_bins', 'mel_bands', 'LinearAttention', 'MelAttention', 'MelBandRoformer', 'subbands', 'SDlayer',
-           'SUlayer', 'ConvolutionModule', 'SDblock', 'FusionLayer', 'DualPathRNN', 'SeparationNet', 'SCNet',
-           'StemNetwork', 'stem_network']
+           'along_bands', 'along_both', 'SpectralEnds', 'multi_stft_loss', 'SpectralLoss', 'BandRoformer', 'used_bins',
+           'BSRoformer', 'mel_bands', 'LinearAttention', 'MelAttention', 'MelBands', 'MelBandRoformer', 'subbands',
+           'SDlayer', 'SUlayer', 'ConvolutionModule', 'SDblock', 'FusionLayer', 'DualPathRNN', 'SeparationNet',
+           'SpectrumMapping', 'SCNet', 'StemNetwork', 'stem_network']
 
 # %% ../chapters/18_band_split.ipynb #587b3b9d
 import math
@@ -133,7 +133,7 @@ def rotated(x: Tensor, angles: Tensor) -> Tensor:
     turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)   # by a right angle
     return x * angles.cos() + turned * angles.sin()
 
-
+# %% ../chapters/18_band_split.ipynb #4227e7e6
 class RotaryEmbedding(nn.Module):
     """Rotary positions for queries and keys of `dim` entries, an even number.
 
@@ -218,7 +218,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
-
+# %% ../chapters/18_band_split.ipynb #f03494c7
 class Residual(nn.Module):
     """A branch that is added to what it hears; further outputs of the branch are passed on."""
 
@@ -293,12 +293,10 @@ class HyperConnection(Residual):
 
 # %% ../chapters/18_band_split.ipynb #8da1890e
 class Transformer(nn.Module):
-    """Layers of attention and feed-forward along one axis: (batch, position, dim) to the same, and
-    the values of its first layer.
+    """Layers along one axis: (batch, position, dim) to the same, and the first layer's values.
 
     attention: makes the attention of a layer. streams, iterations: of `HyperConnection`; 1 stream
-    is a plain sum. Section 18.7; names as in the package BS-RoFormer.
-    """
+    is a plain sum. Section 18.7; names as in the package BS-RoFormer."""
 
     def __init__(self, dim: int, depth: int, attention: Callable[[], nn.Module],
                  ff_dropout: float = 0.0, ff_mult: int = 4, norm_output: bool = True,
@@ -306,9 +304,8 @@ class Transformer(nn.Module):
         super().__init__()
         join = (Residual if streams == 1 else
                 lambda branch: HyperConnection(branch, dim, streams, iterations))
-        self.layers = nn.ModuleList(
-            nn.ModuleList([join(attention()), join(FeedForward(dim, ff_mult, ff_dropout))])
-            for _ in range(depth))
+        self.layers = nn.ModuleList(nn.ModuleList(
+            [join(attention()), join(FeedForward(dim, ff_mult, ff_dropout))]) for _ in range(depth))
         self.norm = RMSNorm(dim) if norm_output else nn.Identity()
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -359,7 +356,7 @@ class SpectralEnds(nn.Module):
         return -(-max(length, least) // hop) * hop
 
     def spectrum(self, audio: Tensor) -> Tensor:
-        """(batch, channel, time) to (batch, bin * channel, frame), complex, channels side by side."""
+        """(batch, channel, time) to (batch, bin * channel, frame), complex."""
         X = torch.stft(audio.flatten(0, 1), **self.stft_kwargs, return_complex=True,
                        window=self.stft_window_fn().to(audio))
         X = X.unflatten(0, audio.shape[:2])                          # (batch, channel, bin, frame)
@@ -398,7 +395,7 @@ def multi_stft_loss(estimates: Tensor, targets: Tensor, window_sizes: Sequence[i
         total = total + (spectra[0] - spectra[1]).abs().mean()
     return total
 
-
+# %% ../chapters/18_band_split.ipynb #94611a20
 class SpectralLoss:
     """The loss (18.5) of a network, from its estimates and the targets."""
 
@@ -459,7 +456,7 @@ class BandRoformer(SpectralEnds, SpectralLoss):
         numbers = torch.view_as_real(self.banded(X)).transpose(1, 2).flatten(2)
         x = self.transformed(self.band_split(numbers))
         found = torch.stack([estimator(x) for estimator in self.mask_estimators], dim=1)
-        found = found.unflatten(-1, (-1, 2)).transpose(2, 3).contiguous()     # (b, stem, place, m, 2)
+        found = found.unflatten(-1, (-1, 2)).transpose(2, 3).contiguous()   # (b, stem, place, m, 2)
         return self.unbanded(torch.view_as_complex(found), X.shape[1])
 
     def applied(self, masks: Tensor, X: Tensor) -> Tensor:
@@ -478,6 +475,18 @@ class BandRoformer(SpectralEnds, SpectralLoss):
         y = self.audio_of(S, audio.shape[-1] if self.match_input_audio_length else None)
         y = y[:, 0] if self.num_stems == 1 else y
         return y if target is None else self.loss(y, target, return_loss_breakdown)
+
+# %% ../chapters/18_band_split.ipynb #057216fd
+def used_bins(bins: int, freq_range: tuple[int, int] | None,
+              widths: Sequence[int]) -> tuple[int, int]:
+    """First bin that is used and the one after the last; ValueError where the widths aren't all."""
+    low, high = freq_range or (-1, -1)
+    low, high = max(low, 0), bins if high == -1 else high
+    if not 0 <= low < high <= bins or len(widths) < 2 or sum(widths) != high - low:
+        raise ValueError(f"freqs_per_bands are {len(widths)} bands of {sum(widths)} bins together; "
+                         f"expected two bands or more that hold the {high - low} bins from {low} "
+                         f"to {high}, of {bins}")
+    return low, high
 
 # %% ../chapters/18_band_split.ipynb #986fd006
 STFT_WINDOWS = (4096, 2048, 1024, 512, 256)
@@ -519,7 +528,8 @@ class BSRoformer(BandRoformer):
                       lambda size: multi_stft_hop_size, multi_stft_normalized, multi_stft_window_fn)
         rotary, self.ways = [RotaryEmbedding(dim_head) for _ in range(2)], (along_time, along_bands)
         make = lambda layers, embed, mix: Transformer(
-            dim, layers, lambda: Attention(dim, heads, dim_head, attn_dropout, embed, flash_attn, mix),
+            dim, layers, lambda: Attention(dim, heads, dim_head, attn_dropout, embed, flash_attn,
+                                           mix),
             ff_dropout, norm_output=False, streams=num_residual_streams,
             iterations=mc_hyper_conn_sinkhorn_iters)
         self.layers = nn.ModuleList(
@@ -531,18 +541,6 @@ class BSRoformer(BandRoformer):
         self.band_split = BandSplit(dim, numbers)
         self.mask_estimators = nn.ModuleList(
             MaskEstimator(dim, numbers, mask_estimator_depth) for _ in range(num_stems))
-
-
-def used_bins(bins: int, freq_range: tuple[int, int] | None,
-              widths: Sequence[int]) -> tuple[int, int]:
-    """First bin that is used and the one after the last; ValueError where the widths aren't all."""
-    low, high = freq_range or (-1, -1)
-    low, high = max(low, 0), bins if high == -1 else high
-    if not 0 <= low < high <= bins or len(widths) < 2 or sum(widths) != high - low:
-        raise ValueError(f"freqs_per_bands are {len(widths)} bands of {sum(widths)} bins together; "
-                         f"expected two bands or more that hold the {high - low} bins from {low} "
-                         f"to {high}, of {bins}")
-    return low, high
 
 # %% ../chapters/18_band_split.ipynb #fa8aaee7
 def mel_bands(rate: int, n_fft: int, bands: int) -> Tensor:
@@ -574,8 +572,8 @@ class LinearAttention(nn.Module):
         self.norm = RMSNorm(dim)
         self.to_qkv = nn.Sequential(nn.Linear(dim, 3 * heads * dim_head, bias=False))
         self.temperature = nn.Parameter(torch.zeros(heads, 1, 1))
-        self.learned_value_residual_mix = (nn.Sequential(nn.Linear(dim, heads))
-                                           if add_value_residual else None)
+        mix = nn.Sequential(nn.Linear(dim, heads)) if add_value_residual else None
+        self.learned_value_residual_mix = mix
         self.to_out = nn.Sequential(nn.Identity(), nn.Linear(heads * dim_head, dim, bias=False))
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -603,8 +601,39 @@ class MelAttention(Attention):
         share = self.learned_value_residual_mix(x).sigmoid().mT.unsqueeze(-1)
         return torch.lerp(v, share.expand_as(v), first)          # the package's order of arguments
 
+# %% ../chapters/18_band_split.ipynb #d1db2b5b
+class MelBands(BandRoformer):
+    """The layers of Mel-Band RoFormer, and its bands that overlap. Section 18.9."""
+
+    def add_layers(self, kinds: Sequence[tuple[int, Callable]], depth: int, dim: int,
+                   ff_dropout: float, add_value_residual: bool) -> None:
+        self.ways, self.final_norm = (along_both, along_time, along_bands), nn.Identity()
+        make = lambda layers, attention, mix: Transformer(
+            dim, layers, lambda: attention(mix), ff_dropout, streams=self.streams)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([make(layers, attention, add_value_residual and number > 0)
+                           if layers else None for layers, attention in kinds])
+            for number in range(depth))
+
+    def add_bands(self, dim: int, bands: Tensor, mask_estimator_depth: int) -> None:
+        rows = bands.nonzero()[:, 1, None] * self.audio_channels + torch.arange(self.audio_channels)
+        self.register_buffer("freq_indices", rows.flatten(), persistent=False)
+        counts = bands.sum(0).repeat_interleave(self.audio_channels)
+        self.register_buffer("num_bands_per_freq", counts, persistent=False)
+        numbers = tuple(2 * width * self.audio_channels for width in bands.sum(1).tolist())
+        self.band_split = BandSplit(dim, numbers)
+        self.mask_estimators = nn.ModuleList(
+            MaskEstimator(dim, numbers, mask_estimator_depth + 1) for _ in range(self.num_stems))
+
+    def banded(self, X: Tensor) -> Tensor:
+        return X[:, self.freq_indices]
+
+    def unbanded(self, M: Tensor, rows: int) -> Tensor:
+        total = M.new_zeros(*M.shape[:2], rows, M.shape[-1]).index_add(2, self.freq_indices, M)
+        return total / self.num_bands_per_freq[:, None]
+
 # %% ../chapters/18_band_split.ipynb #8005b895
-class MelBandRoformer(BandRoformer):
+class MelBandRoformer(MelBands):
     """`BSRoformer` on overlapping mel bands: a bin's mask is the mean over its bands (eq. 18.6).
 
     num_bands: of `mel_bands` at sample_rate. linear_transformer_depth: layers of linear attention
@@ -649,33 +678,6 @@ class MelBandRoformer(BandRoformer):
                         depth, dim, ff_dropout, add_value_residual)
         self.add_bands(dim, mel_bands(sample_rate, stft_n_fft, num_bands), mask_estimator_depth)
 
-    def add_layers(self, kinds: Sequence[tuple[int, Callable]], depth: int, dim: int,
-                   ff_dropout: float, add_value_residual: bool) -> None:
-        self.ways, self.final_norm = (along_both, along_time, along_bands), nn.Identity()
-        make = lambda layers, attention, mix: Transformer(
-            dim, layers, lambda: attention(mix), ff_dropout, streams=self.streams)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([make(layers, attention, add_value_residual and number > 0)
-                           if layers else None for layers, attention in kinds])
-            for number in range(depth))
-
-    def add_bands(self, dim: int, bands: Tensor, mask_estimator_depth: int) -> None:
-        rows = bands.nonzero()[:, 1, None] * self.audio_channels + torch.arange(self.audio_channels)
-        self.register_buffer("freq_indices", rows.flatten(), persistent=False)
-        counts = bands.sum(0).repeat_interleave(self.audio_channels)
-        self.register_buffer("num_bands_per_freq", counts, persistent=False)
-        numbers = tuple(2 * width * self.audio_channels for width in bands.sum(1).tolist())
-        self.band_split = BandSplit(dim, numbers)
-        self.mask_estimators = nn.ModuleList(
-            MaskEstimator(dim, numbers, mask_estimator_depth + 1) for _ in range(self.num_stems))
-
-    def banded(self, X: Tensor) -> Tensor:
-        return X[:, self.freq_indices]
-
-    def unbanded(self, M: Tensor, rows: int) -> Tensor:
-        total = M.new_zeros(*M.shape[:2], rows, M.shape[-1]).index_add(2, self.freq_indices, M)
-        return total / self.num_bands_per_freq[:, None]
-
 # %% ../chapters/18_band_split.ipynb #fc2925b9
 def subbands(bins: int, shares: Sequence[float]) -> list[int]:
     """Bins of the low, the middle and the high subband; shares: of the three. Section 18.10."""
@@ -705,7 +707,7 @@ class SDlayer(nn.Module):
             found.append(conv(F.pad(band, (0, 0, margin // 2, margin - margin // 2))))
         return found, lengths
 
-
+# %% ../chapters/18_band_split.ipynb #02b842df
 class SUlayer(nn.Module):
     """Sparse upsampling, the way back of `SDlayer`: x (batch, channel, row, frame) to all bins.
 
@@ -749,11 +751,8 @@ class ConvolutionModule(nn.Module):
 
 # %% ../chapters/18_band_split.ipynb #3242f0ab
 class SDblock(nn.Module):
-    """A layer of the encoder: `SDlayer`, convolutions over time in each subband, one over all.
-
-    depths: of the `ConvolutionModule` of each subband. Gives (output, skip, rows of each subband,
-    bins that each had). Section 18.10.
-    """
+    """A layer of the encoder; depths: of each subband's `ConvolutionModule`. Gives (output, skip,
+    rows of each subband, bins that each had). Section 18.10."""
 
     def __init__(self, channels_in: int, channels_out: int, shares: Sequence[float],
                  strides: Sequence[int], kernels: Sequence[int], conv_config: dict,
@@ -774,7 +773,7 @@ class SDblock(nn.Module):
         skip = torch.cat(done, dim=2)
         return self.globalconv(skip), skip, [band.shape[2] for band in bands], original
 
-
+# %% ../chapters/18_band_split.ipynb #1f84a201
 class FusionLayer(nn.Module):
     """Joins the decoder's input with the encoder's skip: sum, doubled, a convolution, a GLU."""
 
@@ -807,12 +806,12 @@ class DualPathRNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch = len(x)
-        rows = self.norm_layers[0](x).permute(0, 3, 2, 1).flatten(0, 1)    # (b * frame, row, channel)
+        rows = self.norm_layers[0](x).permute(0, 3, 2, 1).flatten(0, 1)  # (b * frame, row, channel)
         x = x + self.path(0, rows).unflatten(0, (batch, -1)).permute(0, 3, 2, 1)
-        rows = self.norm_layers[1](x).permute(0, 2, 3, 1).flatten(0, 1)    # (b * row, frame, channel)
+        rows = self.norm_layers[1](x).permute(0, 2, 3, 1).flatten(0, 1)  # (b * row, frame, channel)
         return x + self.path(1, rows).unflatten(0, (batch, -1)).permute(0, 3, 1, 2)
 
-
+# %% ../chapters/18_band_split.ipynb #8d2e652d
 class SeparationNet(nn.Module):
     """`DualPathRNN`s, by turns over frames and over the frequencies of these frames' Fourier
     transform, in which real and imaginary parts are twice as many channels.
@@ -837,7 +836,37 @@ class SeparationNet(nn.Module):
         return x
 
 # %% ../chapters/18_band_split.ipynb #c823ed76
-class SCNet(nn.Module):
+class SpectrumMapping(nn.Module):
+    """Audio to standardised spectrum, and spectra of the sources back to audio. The subclass has
+    `stft_config`, `hop_length`, `audio_channels`, `sources` and `mapped`. Section 18.12.
+    """
+
+    def padding(self, length: int) -> int:
+        """How many zeros follow the audio, at least one, so that the frames are an even number."""
+        hops = max(length, self.stft_config["n_fft"] // 2) // self.hop_length + 1
+        return (hops + 1 - hops % 2) * self.hop_length - length
+
+    def spectra(self, y: Tensor, X: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """Complex spectra (batch, source, channel, bin, frame) from what the network gave."""
+        y = (y * deviation + mean).unflatten(1, (len(self.sources), self.audio_channels, 2))
+        return torch.view_as_complex(y.movedim(3, -1).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_mixture(x, self.audio_channels)
+        batch, _, length = x.shape
+        x = F.pad(x, (0, self.padding(length)))
+        window = x.new_ones(self.stft_config["win_length"])
+        X = torch.stft(x.flatten(0, 1), **self.stft_config, window=window, return_complex=True)
+        X = X.unflatten(0, (batch, -1))                              # (batch, channel, bin, frame)
+        parts = torch.view_as_real(X).movedim(-1, 2).flatten(1, 2)   # (batch, 2 * channel, bin, m)
+        mean = parts.mean((1, 2, 3), keepdim=True)
+        deviation = parts.std((1, 2, 3), keepdim=True)
+        S = self.spectra(self.mapped((parts - mean) / (1e-5 + deviation)), X, mean, deviation)
+        y = torch.istft(S.flatten(0, 2), **self.stft_config, window=window, length=x.shape[-1])
+        return y.unflatten(0, S.shape[:3])[..., :length]
+
+# %% ../chapters/18_band_split.ipynb #4449e5b2
+class SCNet(SpectrumMapping):
     """Sparse Compression Network: audio (batch, channel, time) to (batch, source, channel, time).
 
     dims: channels of the spectrum (2 for each of audio_channels) and of every layer. band_SR,
@@ -875,11 +904,6 @@ class SCNet(nn.Module):
                                                  SUlayer(inner, outputs, **bands)))
         self.separation_net = SeparationNet(dims[-1], expand, num_dplayer)
 
-    def padding(self, length: int) -> int:
-        """How many zeros follow the audio, at least one, so that the frames are an even number."""
-        hops = max(length, self.stft_config["n_fft"] // 2) // self.hop_length + 1
-        return (hops + 1 - hops % 2) * self.hop_length - length
-
     def mapped(self, x: Tensor) -> Tensor:
         """The network itself: a standardised spectrum (batch, 2 * channel, bin, frame) to the
         sources' (batch, 2 * source * channel, bin, frame)."""
@@ -892,25 +916,6 @@ class SCNet(nn.Module):
             skip, lengths, original = kept.pop()
             x = up(fusion(x, skip), lengths, original)
         return x
-
-    def spectra(self, y: Tensor, X: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """Complex spectra (batch, source, channel, bin, frame) from what the network gave."""
-        y = (y * deviation + mean).unflatten(1, (len(self.sources), self.audio_channels, 2))
-        return torch.view_as_complex(y.movedim(3, -1).contiguous())
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_mixture(x, self.audio_channels)
-        batch, _, length = x.shape
-        x = F.pad(x, (0, self.padding(length)))
-        window = x.new_ones(self.stft_config["win_length"])
-        X = torch.stft(x.flatten(0, 1), **self.stft_config, window=window, return_complex=True)
-        X = X.unflatten(0, (batch, -1))                              # (batch, channel, bin, frame)
-        parts = torch.view_as_real(X).movedim(-1, 2).flatten(1, 2)   # (batch, 2 * channel, bin, m)
-        mean = parts.mean((1, 2, 3), keepdim=True)
-        deviation = parts.std((1, 2, 3), keepdim=True)
-        S = self.spectra(self.mapped((parts - mean) / (1e-5 + deviation)), X, mean, deviation)
-        y = torch.istft(S.flatten(0, 2), **self.stft_config, window=window, length=x.shape[-1])
-        return y.unflatten(0, S.shape[:3])[..., :length]
 
 # %% ../chapters/18_band_split.ipynb #e984f110
 class StemNetwork(nn.Module):
@@ -935,12 +940,12 @@ class StemNetwork(nn.Module):
         y = self.network(F.pad(mix / deviation, (0, wanted - length)))
         return y[..., :length] * deviation.unsqueeze(1)
 
-
+# %% ../chapters/18_band_split.ipynb #c60024ba
 def stem_network(kind: str, sources: Sequence[str] = STEMS, samplerate: int = 44_100,
                  segment: float = 8.0, **arguments) -> StemNetwork:
-    """A new `StemNetwork` of one of this chapter's networks by its class's name, for `course train`.
+    """A new `StemNetwork` of one of this chapter's networks, by its class's name.
 
-    arguments: the network's own. ValueError for another name. Section 18.15.
+    For `course train`. arguments: the network's own. ValueError for another name. Section 18.15.
     """
     kinds = {"BSRoformer": BSRoformer, "MelBandRoformer": MelBandRoformer, "SCNet": SCNet}
     if kind not in kinds:
