@@ -7,7 +7,7 @@ __all__ = ['MUSICAL_STEPS', 'DEFAULT_FREQS_PER_BANDS', 'STFT_WINDOWS', 'edges_of
            'along_bands', 'along_both', 'SpectralEnds', 'multi_stft_loss', 'SpectralLoss', 'BandRoformer', 'used_bins',
            'BSRoformer', 'mel_bands', 'LinearAttention', 'MelAttention', 'MelBands', 'MelBandRoformer', 'subbands',
            'SDlayer', 'SUlayer', 'ConvolutionModule', 'SDblock', 'FusionLayer', 'DualPathRNN', 'SeparationNet',
-           'SpectrumMapping', 'SCNet', 'StemNetwork', 'stem_network']
+           'SpectrumMapping', 'SCNet', 'network_named', 'StemNetwork']
 
 # %% ../chapters/18_band_split.ipynb #587b3b9d
 import math
@@ -917,20 +917,33 @@ class SCNet(SpectrumMapping):
             x = up(fusion(x, skip), lengths, original)
         return x
 
+# %% ../chapters/18_band_split.ipynb #409f8974
+def network_named(name: str, sources: Sequence[str], arguments: dict) -> nn.Module:
+    """A new network of this chapter by its class's name; arguments: its own. ValueError for
+    another name. Section 18.15."""
+    kinds = {"BSRoformer": BSRoformer, "MelBandRoformer": MelBandRoformer, "SCNet": SCNet}
+    if name not in kinds:
+        raise ValueError(f"network is {name!r}; expected one of {', '.join(kinds)}")
+    stems = {"sources": sources} if name == "SCNet" else {"num_stems": len(sources)}
+    return kinds[name](**arguments, **stems)
+
 # %% ../chapters/18_band_split.ipynb #e984f110
 class StemNetwork(nn.Module):
     """A network from audio to stems with what chapter 9's `separate` asks of a model.
 
-    network: one of this chapter's, with as many stems as sources. samplerate: Hz. segment: seconds
-    of a chunk. forward: (batch, channel, time) of any length to (batch, source, channel, time),
-    equally long; the network hears the mixture at deviation 1. Section 18.15.
+    network: one of this chapter's, with as many stems as sources; or the name of its class, and
+    its arguments. samplerate: Hz. segment: seconds of a chunk. forward: (batch, channel, time) of
+    any length to (batch, source, channel, time), equally long; the network hears the mixture at
+    deviation 1. ValueError for another name. Section 18.15.
     """
 
-    def __init__(self, network: nn.Module, sources: Sequence[str] = STEMS,
-                 samplerate: int = 44_100, segment: float = 8.0):
+    def __init__(self, network: nn.Module | str, sources: Sequence[str] = STEMS,
+                 samplerate: int = 44_100, segment: float = 8.0, **arguments):
         super().__init__()
-        self.network, self.sources, self.samplerate = network, tuple(sources), samplerate
-        self.segment, self.audio_channels = segment, network.audio_channels
+        self.sources, self.samplerate, self.segment = tuple(sources), samplerate, segment
+        named = isinstance(network, str)
+        self.network = network_named(network, sources, arguments) if named else network
+        self.audio_channels = self.network.audio_channels
 
     def forward(self, mix: Tensor) -> Tensor:
         check_mixture(mix, self.audio_channels)
@@ -939,16 +952,3 @@ class StemNetwork(nn.Module):
         wanted = getattr(self.network, "valid_length", lambda samples: samples)(length)
         y = self.network(F.pad(mix / deviation, (0, wanted - length)))
         return y[..., :length] * deviation.unsqueeze(1)
-
-# %% ../chapters/18_band_split.ipynb #c60024ba
-def stem_network(kind: str, sources: Sequence[str] = STEMS, samplerate: int = 44_100,
-                 segment: float = 8.0, **arguments) -> StemNetwork:
-    """A new `StemNetwork` of one of this chapter's networks, by its class's name.
-
-    For `course train`. arguments: the network's own. ValueError for another name. Section 18.15.
-    """
-    kinds = {"BSRoformer": BSRoformer, "MelBandRoformer": MelBandRoformer, "SCNet": SCNet}
-    if kind not in kinds:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(kinds)}")
-    stems = {"sources": sources} if kind == "SCNet" else {"num_stems": len(sources)}
-    return StemNetwork(kinds[kind](**arguments, **stems), sources, samplerate, segment)

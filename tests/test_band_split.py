@@ -20,7 +20,6 @@ from course_lib.band_split import (
     musical_widths,
     rotary_angles,
     rotated,
-    stem_network,
 )
 from course_lib.separating import separate
 from tests.references.band_split import CONFIGURATIONS, FILE, answers, filled
@@ -85,7 +84,7 @@ def test_splits_hold_all_bins():
     (lambda: SCNet(audio_channels=1), "dims begins with 4"),
     (lambda: SCNet(num_dplayer=3), "num_dplayer is 3"),
     (lambda: SCNet()(torch.zeros(1, 1, 100)), "2 channels"),
-    (lambda: stem_network("Demucs"), "kind is 'Demucs'"),
+    (lambda: StemNetwork("Demucs"), "network is 'Demucs'"),
 ])
 def test_errors_say_what_was_expected(call, words):
     with pytest.raises(ValueError, match=words):
@@ -158,7 +157,7 @@ def test_gradients_are_finite_on_silence():
 ])
 def test_any_length_and_chapter_9(kind, options):
     torch.manual_seed(0)
-    model = stem_network(kind, ("a", "b"), samplerate=800, segment=0.5, **options).eval()
+    model = StemNetwork(kind, ("a", "b"), samplerate=800, segment=0.5, **options).eval()
     x = 0.1 * torch.randn(1, 1, 1000, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         for length in (1, 33, 400, 641):
@@ -174,7 +173,7 @@ def test_weights_go_through_a_file(tmp_path):
     from course_lib.training import load_weights, save_weights
 
     torch.manual_seed(0)
-    first, second = (stem_network("BSRoformer", ("a", "b"), **BANDS).eval() for _ in range(2))
+    first, second = (StemNetwork("BSRoformer", ("a", "b"), **BANDS).eval() for _ in range(2))
     card = dict.fromkeys(("what", "trained_on", "steps", "seed", "command", "machine", "score"), "")
     load_weights(save_weights(tmp_path / "one.safetensors", first, card), second)
     x = 0.1 * torch.randn(1, 1, 320, generator=torch.Generator().manual_seed(3))
