@@ -18,7 +18,7 @@
 #
 # **You need** chapter 8 (attention, positions, a transformer layer) and chapter 1 (STFT, masks); chapter 4 for what an LSTM is.
 #
-# **Time** <!-- minutes 18_band_split -->minutes not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 18_band_split -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 18.0 Set up
@@ -1995,8 +1995,9 @@ show_table([[method, mean_of(bounds[method]) if method in bounds else
              float(by_song(method)[0].nanmean(0).mean()),
              *(mean_of(table[method]) for table in sets.values())] for method in methods],
            ["SDR in dB", "band", *sets], digits=1,
-           caption="Seed 0 of the runs. Means over songs, then over the stems that sound in them; " + ", ".join(
-               f"{name}: {len(next(iter(table.values())))}" for name, table in sets.items()) + ".")
+           caption="Seed 0 of the runs. Means over songs, then over stems that sound; songs: " +
+                   ", ".join(f"{name} {len(next(iter(table.values())))}"
+                             for name, table in sets.items()) + ".")
 
 # %% [markdown]
 # How long did the committed ones learn?
