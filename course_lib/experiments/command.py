@@ -25,6 +25,10 @@ EXPERIMENTS = {
         "course_lib.experiments.htdemucs",
         "chapter 8's HT Demucs: depth, width, context, and three kinds of Demucs in equal time",
     ),
+    "band_split": (
+        "course_lib.experiments.band_split",
+        "chapter 18's band-split networks: split, positions, masks, and two forerunners in equal time",
+    ),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
     "sparse_attention": (
         "course_lib.experiments.sparse_attention",
