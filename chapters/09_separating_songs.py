@@ -2001,7 +2001,7 @@ assert config["training"]["steps"] == steps and config["training"]["batch_size"]
 print({name: config["training"][name] for name in ("steps", "batch_size", "ema_decay")})
 
 # %% [markdown]
-# Before one rents eight GPUs for a week, one runs the recipe **shrunk**: the same file, the same code, but a network of toy size, songs of three seconds and two steps. What is misspelt or doesn't fit together shows in a second, and not in the first hour that is paid for.
+# Before one rents eight GPUs for days, one runs the recipe **shrunk**: the same file, the same code, but a network of toy size, songs of three seconds and two steps. What is misspelt or doesn't fit together shows in a second, and not in the first hour that is paid for.
 
 # %%
 def shrunk(config):
