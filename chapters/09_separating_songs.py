@@ -1684,6 +1684,7 @@ ema_gain = {decay: torch.stack([(averaged(decay, s) - averaged(0.0, s)).nanmean(
 show_table([[decay or "last weights", float(np.mean([averaged(decay, s).nanmean() for s in
              ema_seeds])), mean_interval(ema_gain[decay].mean(0)) if decay else None]
             for decay in decays] or [["not run", None, None]], ["decay", "SDR, dB", "gain"],
+           digits={"decay": 3},
            caption=f"Small mask network at a constant rate, {len(ema_seeds)} seeds.")
 
 # %% [markdown]
