@@ -1458,10 +1458,13 @@ for name, _, _, without_layers, without_bottom in silent:
     print(f"{name}: {-without_layers[0]:.2f} dB lost without its layers"
           + (f", {-without_bottom[0]:.2f} dB without its bottom" if without_bottom else ""))
 lost_by = {name: -without[0] for name, _, _, without, _ in silent}
-assert abs(lost_by["loud"]) < 0.05 and lost_by["htdemucs_band"] > 0.3
+print("loud less the base, equal steps:", difference_in_words((by_song("loud") - base).nanmean(1)))
+assert max(abs(lost_by[name]) for name in loud) < 0.1 < 0.3 < lost_by["htdemucs_band"]
 
 # %% [markdown]
-# The transformer was loud from the start, and yet nothing is lost without it; and hardly more without anything that comes from the bottom. So `LayerScale` is only half of the reason. **In its first hundreds of steps such a network separates with its outer layers**, to which the skips are a short way, and doesn't use its innermost ones, whatever they are made of. What they are worth shows late: the committed network, after thousands of steps, has come to need its transformer. A table of depth, width and context would have to be trained at least as long, each run; that is hours of a core, which the course has not spent.
+# The transformer was loud from the start, and yet nothing is lost without it, not even after 800 steps; and little more without anything that comes from the bottom. So it isn't `LayerScale` that makes the table above so even, or not it alone. **In its first hundreds of steps such a network separates with its outer layers**, to which the skips are a short way, and doesn't use its innermost ones, whatever they are made of. (That `loud` is ahead of the base must then be its rate's doing: the base's, which all other runs share, is low for so few steps.)
+#
+# What the transformer is worth shows late: the committed network, wider and after thousands of steps, has come to need it. A table of depth, width and context would have to be trained as long, each run; that is hours of a core, which the course has not spent.
 #
 # **Three kinds of Demucs in equal time.** Here no step is counted, but time: all get what the base needs. The machine was shared with other work, so seconds on the wall mean nothing; these are seconds in which a core
 # really worked for the run (`time.process_time`), and the steps that fit in were found by timing both networks in turn.
@@ -1482,7 +1485,7 @@ for name in equal_time[1:]:
 
 # %% [markdown]
 # The plain waveform network of chapter 6 learns fastest, and by far. A likely reason is in the second column: its steps are the cheapest, so it makes most of them, and in so short a time steps count for more than what each could
-# achieve. (That the seconds of one core are not quite equal is the machine's doing: a core is slower when others use the memory, too.)
+# achieve. Nor is it the low rate alone that holds the transformer's network back: `loud`, with three times the rate and as many steps as the base, stays behind, too. (That the seconds of one core are not quite equal is the machine's doing: a core is slower when others use the memory, too.)
 
 # %%
 sdr_of = lambda name: float(runs[name, "0"]["test_sdr"])
@@ -1490,7 +1493,7 @@ fastest = max(equal_time, key=sdr_of)
 print(f"{fastest}: {runs[fastest, '0']['steps']} steps, "
       f"{sdr_of(fastest) - max(sdr_of(name) for name in equal_time if name != fastest):+.1f} dB "
       "against the next")
-assert fastest == "Demucs, equal time"
+assert fastest == "Demucs, equal time" and sdr_of(fastest) > sdr_of("loud")
 assert fastest == max(equal_time, key=lambda name: int(runs[name, "0"]["steps"]))
 
 # %% [markdown]

@@ -1684,6 +1684,7 @@ ema_gain = {decay: torch.stack([(averaged(decay, s) - averaged(0.0, s)).nanmean(
 show_table([[decay or "last weights", float(np.mean([averaged(decay, s).nanmean() for s in
              ema_seeds])), mean_interval(ema_gain[decay].mean(0)) if decay else None]
             for decay in decays] or [["not run", None, None]], ["decay", "SDR, dB", "gain"],
+           digits={"decay": 3},
            caption=f"Small mask network at a constant rate, {len(ema_seeds)} seeds.")
 
 # %% [markdown]
@@ -2001,7 +2002,7 @@ assert config["training"]["steps"] == steps and config["training"]["batch_size"]
 print({name: config["training"][name] for name in ("steps", "batch_size", "ema_decay")})
 
 # %% [markdown]
-# Before one rents eight GPUs for a week, one runs the recipe **shrunk**: the same file, the same code, but a network of toy size, songs of three seconds and two steps. What is misspelt or doesn't fit together shows in a second, and not in the first hour that is paid for.
+# Before one rents eight GPUs for days, one runs the recipe **shrunk**: the same file, the same code, but a network of toy size, songs of three seconds and two steps. What is misspelt or doesn't fit together shows in a second, and not in the first hour that is paid for.
 
 # %%
 def shrunk(config):
