@@ -27,6 +27,10 @@ COMMANDS = {
     "separate": ("course_lib.separation_command", "separate songs on disk into their stems"),
     "generate": ("course_lib.generation_command", "make new music with the course's priors: labels, lyrics, a prime"),
     "steer": ("course_lib.steering_command", "take one instrument out of a song by steering a codec with a tagger"),
+    "studio": (
+        "course_lib.studio_command",
+        "separate, tag, steer, translate, remix and export a song, in an app or at once",
+    ),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
     "assignments": (
         "course_lib.classroom.overview",
@@ -35,6 +39,10 @@ COMMANDS = {
     "grade": (
         "course_lib.classroom.grade",
         "grade the submissions of a class: scores, feedback, what looked tampered with",
+    ),
+    "project": (
+        "course_lib.classroom.project",
+        "check submissions of the final project: whole, unchanged, made again",
     ),
     "pins": (
         "course_lib.authoring.pins",

@@ -39,6 +39,7 @@ EXPERIMENTS = {
         "course_lib.experiments.mixit",
         "chapter 14b's MixIT: pairings, outputs, few labelled songs, other methods",
     ),
+    "studio": ("course_lib.experiments.studio", "chapter 17's studio from end to end: stems, remixes, tags, time"),
     "wavenet": ("course_lib.experiments.wavenet", "chapter 15's autoencoder: what is heard, read and drawn"),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "vqvae": ("course_lib.experiments.vqvae", "chapter 10's small VQ-VAE, its codebooks, losses and bounds"),
