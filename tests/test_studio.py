@@ -36,8 +36,17 @@ class Loud(nn.Module):
         return torch.stack([x.abs().amax(1), torch.full((len(x),), 0.5)], 1)
 
 
+class Backwards:
+    """A translator that turns time round."""
+
+    instruments = ("flute", "piano")
+
+    def __call__(self, x, rate, to):
+        return x.flip(0)[:-7]
+
+
 class Fakes(s.Models):
-    """Networks that cost nothing; the translator turns time round."""
+    """Networks that cost nothing."""
 
     def separator(self, name):
         return s.SongSeparator(Quarters(), standardise=False)
@@ -46,7 +55,7 @@ class Fakes(s.Models):
         return Loud()
 
     def translator(self, name):
-        return lambda x, rate, to: x.flip(0)[:-7]
+        return Backwards()
 
 
 def noise(seconds=1.0, rate=RATE, channels=2, seed=0):
@@ -451,6 +460,36 @@ def test_the_app_shows_what_went_wrong_and_goes_on(app):
     app.models.translator = lambda name: (_ for _ in ()).throw(FileNotFoundError("<no weights>"))
     app.w["translate"].click()
     assert "&lt;no weights&gt;" in app.w["status"].value and len(app.studio.steps) == 1 and "undo" in enabled(app)
+    app.models.tagger = lambda name: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        app.act("tag")
+    assert "nobody expected" in app.w["status"].value and "undo" in enabled(app)
+
+
+def test_without_a_translator_the_button_says_so(tmp_path):
+    class Without(Fakes):
+        def translator(self, name):
+            raise FileNotFoundError("no weights")
+
+    app = s.StudioApp(song_file(tmp_path / "song.wav"), tmp_path, Without())
+    app.w["separate"].click()
+    assert app.error == "" and "translate" not in enabled(app)
+    assert "no weights of translation_band" in app.w["translate"].tooltip
+
+
+def test_a_trained_translator_works_at_its_own_rate():
+    class Net(nn.Module):
+        domains, facts = ["piano", "flute"], s.dataclasses.make_dataclass("Facts", [("rate", int, 4000)])()
+
+        def translate(self, x, domain, generator):
+            return x + 0 * torch.rand(x.shape, generator=generator)
+
+    translator = s.TrainedTranslator(Net())
+    x = torch.sin(torch.arange(8000) / 20)
+    assert translator.instruments == ("piano", "flute") and translator(x, 8000, "flute").shape == (8000,)
+    assert float((translator(x, 8000, "flute") - x)[500:-500].abs().max()) < 0.02
+    with pytest.raises(ValueError, match="to is 'tuba'; this translator plays piano, flute"):
+        translator(x, 8000, "tuba")
 
 
 def test_uploads_of_both_ipywidgets(app, tmp_path):
