@@ -37,6 +37,7 @@ P = setup("17_studio", cpu=dict(seconds=8.0, steps=8), gpu=dict(seconds=20.0, st
 
 # %%
 #| export
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -60,6 +61,7 @@ from course_lib.data.audio_files import read_audio, read_header
 from course_lib.data.resampling import check_rate, resample
 from course_lib.notebook.players import playback_scale
 from course_lib.paths import data_dir, for_libsndfile, shown
+from course_lib.progress import executing
 from course_lib.separating import (DEFAULT_MODEL, SongSeparator, check_format, load_separator,
                                    shared_residual)
 from course_lib.spectral import istft, stft
@@ -329,22 +331,63 @@ assert torch.allclose(guitar + rest, other, atol=1e-5)
 Translator = Callable[[Tensor, int, str], Tensor]     # mono (time,), rate, to -> (time,)
 
 
-def translated(translator: Translator, audio: Tensor, rate: int, to: str) -> Tensor:
+def translated(translator: Translator, audio: Tensor, rate: int, to: str, **options) -> Tensor:
     """A stem played by another instrument, (channel, time), at the stem's level (eq. 17.3).
 
-    translator: gets the mean of the channels, (time,) at rate, and `to`. Its answer is cut or
-    filled with zeros to the stem's length, equal in all channels. Silence stays silence.
+    translator: gets the mean of the channels, (time,) at rate, `to` and options. Its answer is cut
+    or filled with zeros to the stem's length, equal in all channels. Silence stays silence.
     ValueError as `check_song`, and where the translator gives another shape or NaN. Section 17.5.
     """
     check_song(audio, rate)
     if float(audio.abs().max()) < SILENCE:
         return torch.zeros_like(audio)
-    y = translator(audio.mean(0), rate, to)
+    y = translator(audio.mean(0), rate, to, **options)
     if y.ndim != 1 or not bool(y.isfinite().all()):
         raise ValueError(f"the translator gave shape {tuple(y.shape)}, or NaN; expected (time,)")
     y = F.pad(y, (0, max(0, audio.shape[-1] - len(y))))[:audio.shape[-1]]
     level = audio.square().mean().sqrt() / y.square().mean().sqrt().clamp_min(1e-9)
     return (y * level).expand_as(audio).clone()
+
+# %% [markdown]
+# Chapter 16's network works at a rate of its own, on melodies near full scale, and draws its samples. This makes it a function as we want it:
+
+# %%
+#| export
+TRANSLATOR = "translation_band"
+
+
+class TrainedTranslator:
+    """A trained `MusicTranslator` as a `Translator`: mono (time,) at any rate to the same length.
+
+    temperature: of what it draws. level: the peak that a sound is brought to before. Called with a
+    seed, too. ValueError for an instrument not among `instruments`, and for less than a frame of
+    the code. Section 17.5.
+    """
+
+    def __init__(self, net: torch.nn.Module, temperature: float = 0.7, level: float = 0.7):
+        self.net, self.temperature, self.level = net, temperature, level
+        self.instruments = tuple(net.domains)
+
+    def __call__(self, x: Tensor, rate: int, to: str, seed: int = 0) -> Tensor:
+        if to not in self.instruments:
+            raise ValueError(f"to is {to!r}; this translator plays {', '.join(self.instruments)}")
+        own, hop = self.net.facts.rate, self.net.hop_length
+        heard = resample(x * (self.level / max(float(x.abs().max()), 1e-9)), rate, own)
+        if len(heard) < hop:
+            raise ValueError(f"the sound lasts {len(x) / rate:.3f} s; translating takes at least "
+                             f"{hop / own:.3f} s")
+        generator = torch.Generator().manual_seed(seed)
+        y = self.net.translate(heard[None], to, generator, self.temperature)[0]
+        return resample(y, own, rate)
+
+# %% [markdown]
+# By name:
+
+# %%
+#| export
+def find_translator(name: str) -> TrainedTranslator:
+    """The translator of that name; errors as `load_trained`. Section 17.5."""
+    return TrainedTranslator(load_trained(name))
 
 # %% [markdown]
 # A translator for trying things out, which hums every note an octave lower (it halves the rate), shows the frame around the network at work:
@@ -578,43 +621,6 @@ class Models:
         return self._once("translator", name, find_translator)
 
 # %% [markdown]
-# The translator is the one of the chapter before:
-
-# %%
-#| export
-TRANSLATOR = "translation_band"
-
-# %% [markdown]
-# A trained network of that chapter works at a rate of its own and draws samples; this makes it a function as 17.5 wants it:
-
-# %%
-#| export
-class TrainedTranslator:
-    """A trained `MusicTranslator` as a `Translator`: audio (time,) at any rate, an instrument's
-    name, to audio (time,) at that rate. What it draws comes from the seed. ValueError for an
-    instrument that isn't among its `instruments`. Section 17.7."""
-
-    def __init__(self, net: torch.nn.Module, seed: int = 0):
-        self.net, self.seed = net, seed
-        self.instruments = tuple(net.domains)
-
-    def __call__(self, x: Tensor, rate: int, to: str) -> Tensor:
-        if to not in self.instruments:
-            raise ValueError(f"to is {to!r}; this translator plays {', '.join(self.instruments)}")
-        own, generator = self.net.facts.rate, torch.Generator().manual_seed(self.seed)
-        y = self.net.translate(resample(x, rate, own)[None], to, generator)[0]
-        return resample(y, own, rate)
-
-# %% [markdown]
-# By name:
-
-# %%
-#| export
-def find_translator(name: str) -> TrainedTranslator:
-    """The translator of that name; errors as `load_trained`."""
-    return TrainedTranslator(load_trained(name))
-
-# %% [markdown]
 # Now the steps, each a function of the state, the song's rate, the models and its settings. Separating:
 
 # %%
@@ -669,11 +675,11 @@ def steer_step(state: State, rate: int, models: Models, *, name: str, of: str = 
 # %%
 #| export
 def translate_step(state: State, rate: int, models: Models, *, stem: str, to: str,
-                   translator: str = TRANSLATOR) -> State:
+                   translator: str = TRANSLATOR, seed: int = 0) -> State:
     """Have a stem played by another instrument, in its place (section 17.5)."""
     audio = stem_of(state, stem)
     new = free_name(f"{stem} as {to}", state.stems)
-    y = translated(models.translator(translator), audio, rate, to)
+    y = translated(models.translator(translator), audio, rate, to, seed=seed)
     state = state.with_stems(replaced(state.stems, stem, {new: y}))
     return dataclasses.replace(state, tags={k: v for k, v in state.tags.items() if k != "song"})
 
@@ -1316,18 +1322,16 @@ class StudioApp:
         for action in ACTIONS:
             self.w[action].disabled = True
         self.error, self.note, finished = "", f"{name} ...", False
-        self.w["status"].value = in_html(self.note)
+        self.w["status"].value, self.w["progress"].outputs = in_html(self.note), ()
         try:
-            with self.w["progress"]:                # shows what nobody expected
+            with progress_of(self.w):
                 try:
                     self.note = DOINGS[name](self) or f"{name}: done"
                 except (ValueError, OSError) as error:
                     self.error = self.note = str(error)
                 finished = True
         finally:
-            if finished:
-                self.w["progress"].clear_output()
-            else:
+            if not finished:
                 self.error = self.note = f"{name}: went wrong in a way that nobody expected"
             self.refresh()
 
@@ -1344,6 +1348,15 @@ class StudioApp:
     def show(self) -> None:
         """Show the app; where a notebook is executed to be stored, a line that says so."""
         show_app(self.box)
+
+# %% [markdown]
+# While something is done, bars and whatever nobody expected (a traceback) are shown in a widget of their own; where a notebook is executed with nobody watching, there is none:
+
+# %%
+#| export
+def progress_of(w: Mapping[str, object]):
+    """A context in which bars and tracebacks go to the app's own output."""
+    return contextlib.nullcontext() if executing() else w["progress"]
 
 # %% [markdown]
 # When is what allowed? Before a song is open nothing is, but opening one:
@@ -1477,7 +1490,6 @@ def show_app(box) -> None:
     """Show widgets, or a line in their place where nobody watches."""
     from IPython.display import display
 
-    from course_lib.progress import executing
     note = "Run this cell to get the studio."
     display({"text/markdown": f"*{note}*", "text/plain": note}, raw=True) if executing() \
         else display(box)

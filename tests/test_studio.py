@@ -41,7 +41,7 @@ class Backwards:
 
     instruments = ("flute", "piano")
 
-    def __call__(self, x, rate, to):
+    def __call__(self, x, rate, to, seed):
         return x.flip(0)[:-7]
 
 
@@ -479,15 +479,21 @@ def test_without_a_translator_the_button_says_so(tmp_path):
 
 def test_a_trained_translator_works_at_its_own_rate():
     class Net(nn.Module):
-        domains, facts = ["piano", "flute"], s.dataclasses.make_dataclass("Facts", [("rate", int, 4000)])()
+        domains, hop_length = ["piano", "flute"], 64
+        facts = s.dataclasses.make_dataclass("Facts", [("rate", int, 4000)])()
 
-        def translate(self, x, domain, generator):
-            return x + 0 * torch.rand(x.shape, generator=generator)
+        def translate(self, x, domain, generator, temperature):
+            assert abs(float(x.abs().max()) - 0.7) < 0.02 and temperature == 0.7
+            return x + 1e-3 * torch.rand(x.shape, generator=generator)
 
     translator = s.TrainedTranslator(Net())
-    x = torch.sin(torch.arange(8000) / 20)
-    assert translator.instruments == ("piano", "flute") and translator(x, 8000, "flute").shape == (8000,)
-    assert float((translator(x, 8000, "flute") - x)[500:-500].abs().max()) < 0.02
+    x = 0.1 * torch.sin(torch.arange(8000) / 20)
+    y = translator(x, 8000, "flute")
+    assert translator.instruments == ("piano", "flute") and y.shape == (8000,)
+    assert float((y - 7 * x)[500:-500].abs().max()) < 0.02 and torch.equal(y, translator(x, 8000, "flute"))
+    assert not torch.equal(y, translator(x, 8000, "flute", seed=1))
+    with pytest.raises(ValueError, match="lasts 0.005 s; translating takes at least 0.016 s"):
+        translator(x[:40], 8000, "flute")
     with pytest.raises(ValueError, match="to is 'tuba'; this translator plays piano, flute"):
         translator(x, 8000, "tuba")
 
