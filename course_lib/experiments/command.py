@@ -41,6 +41,8 @@ EXPERIMENTS = {
     ),
     "studio": ("course_lib.experiments.studio", "chapter 17's studio from end to end: stems, remixes, tags, time"),
     "wavenet": ("course_lib.experiments.wavenet", "chapter 15's autoencoder: what is heard, read and drawn"),
+    "translation": ("course_lib.experiments.translation", "chapter 16's translations, their rivals and the truth"),
+    "translation_code": ("course_lib.experiments.translation_code", "chapter 16's ablations: what the code knows"),
     "separating": ("course_lib.experiments.separating", "chapter 9's shifts, chunks, bags and other measurements"),
     "vqvae": ("course_lib.experiments.vqvae", "chapter 10's small VQ-VAE, its codebooks, losses and bounds"),
     "small_masks": (

@@ -38,6 +38,20 @@ def cosine(steps: int, warmup: int = 0, last: float = 0.0, restarts: Sequence[in
     return factor
 
 
+def cut_cosine(steps: int, of: int, down: int, warmup: int = 0, last: float = 0.0) -> Callable[[int], float]:
+    """The cosine of a run of `of` steps that is ended earlier: from step `steps - down` on a straight line to `last`.
+
+    What it did until then stays what it was. ValueError where the warm-up or `down` does not fit into the steps, or
+    `of` is no more than `steps`.
+    """
+    _check(steps, warmup)
+    if not 0 < down <= steps - warmup or of <= steps:
+        raise ValueError(f"of is {of} and down {down}; expected more than the {steps} steps, and 1 to {steps - warmup}")
+    whole, turn = cosine(of, warmup, last), steps - down
+    return lambda step: whole(step) if step < turn else whole(turn) + (last - whole(turn)) * min(1.0,
+                                                                                                 (step - turn) / down)
+
+
 def _check(steps: int, warmup: int) -> None:
     if steps < 1 or not 0 <= warmup <= steps:
         raise ValueError(f"steps is {steps} and warmup {warmup}; expected at least one step, and a warm-up that fits "
@@ -48,4 +62,4 @@ def _rise(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine}
+SCHEDULES = {"constant": constant, "cosine": cosine, "cut_cosine": cut_cosine}

@@ -257,3 +257,12 @@ def test_shares_of_processes(songs):
     assert len(one) == 2 and [len(share) for share in shares] == [2, 2]
     for number, whole in enumerate(one):
         assert torch.equal(torch.cat([share[number] for share in shares]), whole)
+
+
+def test_a_cosine_that_is_cut_off_goes_straight_down():
+    whole, cut = cosine(100, 5, 0.1), SCHEDULES["cut_cosine"](60, of=100, down=20, warmup=5, last=0.1)
+    assert [cut(step) for step in range(41)] == [whole(step) for step in range(41)]
+    assert cut(50) == pytest.approx((whole(40) + 0.1) / 2) and cut(60) == pytest.approx(0.1) and cut(99) == cut(60)
+    for of, down in ((60, 20), (100, 0), (100, 56)):
+        with pytest.raises(ValueError, match="expected more than the 60 steps"):
+            SCHEDULES["cut_cosine"](60, of=of, down=down, warmup=5)
