@@ -155,7 +155,7 @@ class TrainedTranslator:
     the code. Section 17.5.
     """
 
-    def __init__(self, net: torch.nn.Module, temperature: float = 0.7, level: float = 0.7):
+    def __init__(self, net: torch.nn.Module, temperature: float = 0.3, level: float = 0.7):
         self.net, self.temperature, self.level = net, temperature, level
         self.instruments = tuple(net.domains)
 
