@@ -28,6 +28,10 @@ COMMANDS = {
     "generate": ("course_lib.generation_command", "make new music with the course's priors: labels, lyrics, a prime"),
     "steer": ("course_lib.steering_command", "take one instrument out of a song by steering a codec with a tagger"),
     "translate": ("course_lib.translation_command", "play a melody on another instrument"),
+    "studio": (
+        "course_lib.studio_command",
+        "separate, tag, steer, translate, remix and export a song, in an app or at once",
+    ),
     "release": ("course_lib.classroom.release", "make the student version of an assignment"),
     "assignments": (
         "course_lib.classroom.overview",
@@ -38,6 +42,10 @@ COMMANDS = {
         "grade the submissions of a class: scores, feedback, what looked tampered with",
     ),
     "slides": ("course_lib.authoring.slides", "write slides of a chapter, for teachers"),
+    "project": (
+        "course_lib.classroom.project",
+        "check submissions of the final project: whole, unchanged, made again",
+    ),
     "pins": (
         "course_lib.authoring.pins",
         "write the version of every package into pyproject.toml and requirements.txt",

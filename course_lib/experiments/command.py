@@ -43,6 +43,7 @@ EXPERIMENTS = {
         "course_lib.experiments.mixit",
         "chapter 14b's MixIT: pairings, outputs, few labelled songs, other methods",
     ),
+    "studio": ("course_lib.experiments.studio", "chapter 17's studio from end to end: stems, remixes, tags, time"),
     "wavenet": ("course_lib.experiments.wavenet", "chapter 15's autoencoder: what is heard, read and drawn"),
     "translation": ("course_lib.experiments.translation", "chapter 16's translations, their rivals and the truth"),
     "translation_code": ("course_lib.experiments.translation_code", "chapter 16's ablations: what the code knows"),
