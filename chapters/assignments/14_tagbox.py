@@ -529,6 +529,8 @@ for _value in (math.nan, math.inf, -math.inf):
     _right(_z, _bad(_value, lambda z: torch.tensor(True)), 5, 0.1, f"a song of {_value}")
     _right(_z, _bad(_value, lambda z: _bowl(z.detach()) < 0.8 * _bowl(_z)), 9, 0.2,
            f"a song that becomes {_value}")
+    _right(_z, _bad(_value, lambda z: ((_bowl(z.detach()) - 0.75 * _bowl(_z)).abs()
+                                       < 0.15 * _bowl(_z))), 9, 0.2, f"a while of {_value}")
 def _one_number(z):
     """A gradient of song 1 in which one number isn't finite."""
     number = z[1:2, 0, 0]
