@@ -863,7 +863,7 @@ show_claims([
 #
 # ## 14.15 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/14_tagbox.ipynb) has more tasks, with checks.
 #
 # **1. Both outputs.** Masked and residual add up to what was masked. Whose fault is it, then, if they don't add up to the song?
 #
