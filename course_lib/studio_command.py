@@ -32,7 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=40, metavar="N", help="of each steering (default: 40)")
     parser.add_argument("--translate", action="append", default=[], metavar="STEM:TO",
                         help="have a stem played by another instrument (chapter 16); may be repeated")
-    parser.add_argument("--gain", action="append", default=[], metavar="STEM=DB", help="may be repeated")
+    parser.add_argument("--gain", action="append", default=[], metavar="STEM=DB",
+                        help="of a stem as it is called at the end (vocals, vocals as flute); may be repeated")
     parser.add_argument("--mute", action="append", default=[], metavar="STEM", help="may be repeated")
     parser.add_argument("--solo", action="append", default=[], metavar="STEM", help="may be repeated")
     parser.add_argument("--transpose", action="append", default=[], metavar="STEM=SEMITONES", help="may be repeated")
