@@ -1498,8 +1498,8 @@ comparisons = {
 show_table([[name, difference_in_words(gap), len(gap), apart]
             for name, (gap, apart) in comparisons.items()],
            ["against the base", "worse by", "seeds", "two seeds apart, dB"], digits=2,
-           caption="Spectral convergence in dB, mean over the seeds, paired over songs; positive: the "
-           "base is better.")
+           caption="Spectral convergence in dB, mean over the seeds, paired over songs; "
+                   "positive: the base is better.")
 
 # %% [markdown]
 # Look at the rows of the hierarchical codec in the table before. All levels together are about as good as the base's hop 8, which has fewer bits. But its top symbols alone give what silence gives, 0 dB, and without them nothing is lost: **the top is empty.** The first could be
