@@ -327,7 +327,6 @@ time_path = d.block("RNN along time", "a sequence a band", after=grid, kind="tra
 band_path = d.block("RNN along bands", "a sequence a frame", after=time_path, kind="trained")
 tokens_out = d.block("tokens", "frame x band x dim", after=band_path, kind="data")
 d.group([time_path, band_path], "12 times in the paper")
-d.arrow(grid, time_path, "added", route="over", reach=0.3)
 show(d.draw(), "Band-Split RNN's middle. Either path is a norm, a BLSTM and a linear layer, and "
      "adds to its input.", d.in_words())
 
@@ -524,7 +523,7 @@ relative_error = float((table - moved_table).abs().max())
 assert not torch.allclose(table, Q @ K.T, atol=0.1)
 
 # %% [markdown]
-# What does a query that equals its key think of a key $n - m$ steps away? The product of a vector of ones with itself, turned. It is largest at 0 and falls off: near tokens are favoured before anything is learned.
+# What does a query that equals its key think of a key $n - m$ steps away? The product of a vector of ones with itself, turned. It is largest at 0, and goes up and down beyond: each of the 8 pairs comes round again at its own time, and only 0 suits all of them.
 
 # %%
 ones, steps = torch.ones(200, 16), torch.arange(-99, 101)
@@ -533,10 +532,11 @@ figure, axis = plt.subplots(figsize=(6.4, 2.6))
 axis.plot(steps, near, label="all pairs")
 for i in (0, 3):
     axis.plot(steps, (steps * rotary.freqs[i]).cos(), linewidth=0.8, alpha=0.6, label=f"pair {i}")
-axis.set(xlabel="position of the key less that of the query", ylabel="product / d")
-axis.legend()
+axis.set(xlabel="position of the key less that of the query", ylabel="product / d",
+         ylim=(-1.1, 1.6))
+axis.legend(loc="upper left", ncols=3)
 show(figure, "A vector of ones against itself, turned by their distance: each pair is a cosine, "
-     "all together favour what is near.", "A curve with its peak in the middle, and two cosines.")
+     "and all of them agree only at 0.", "A curve with its peak in the middle, and two cosines.")
 assert int(near.argmax()) == 99
 
 # %% [markdown]
@@ -1895,7 +1895,8 @@ bounds = {method: torch.tensor(table) for method, table in bounds.items()}
 columns = ["run", *STEMS, "mean", "seeds", "seeds apart", "steps", "million weights"]
 show_table([*map(row_of, variants)] +
            [[method, *bounds[method].nanmean(0).tolist(), float(bounds[method].nanmean(0).mean()),
-             None, None, None, None] for method in ("mixture / 4", "ideal ratio mask")],
+             None, None, None, None]
+            for method in ("mixture / 4", experiment.EQUALISER, "ideal ratio mask")],
            columns, digits={**dict.fromkeys([*STEMS, "mean"], 1), "seeds apart": 2,
                             "million weights": 2},
            caption=f"SDR in dB, {used['test_songs']} songs, means over seeds.")
@@ -1961,6 +1962,31 @@ assert longest == "Open-Unmix" == max(families, key=lambda name: row_of(name)[5]
 
 # %% [markdown]
 # Its LSTM reads one vector a frame where BS-RoFormer reads a token for each band. This is the lesson of section 8.9 once more: where time is short, the plainest network wins, and nothing follows from it for a long training, where the table of section 18.13 is turned round.
+#
+# **What have they learned so far?** Beside the runs stands a *fixed equaliser*: for each bin and stem the one gain that is best over all training songs, the same at all times. It hears nothing at all. BS-RoFormer less the equaliser, by stem:
+
+# %%
+fixed = bounds[experiment.EQUALISER]
+beyond = {name: (by_song(name).mean(0) - fixed).nanmean(0) for name in variants}
+print({stem: f"{value:+.1f}" for stem, value in zip(STEMS, beyond[base].tolist())})
+past = [name for name in variants if float(beyond[name].mean()) > 0.1]
+print("past the equaliser:", ", ".join(past))
+assert base not in past and "Mel-RoFormer" not in past and "Open-Unmix" in past
+
+# %% [markdown]
+# So the RoFormers, whatever their bands, are on the plateau of the equaliser, or just beneath it: their masks hardly follow the music yet. **That is why the split and the positions make no difference here**: all of them are still learning what needs neither. Only what has left the plateau hears something.
+#
+# Why does Open-Unmix leave it so soon? A likely reason: it is given *magnitudes*. The others are given real and imaginary parts, and have to find out by themselves that phase doesn't matter. Turn the sign of the recording: it sounds the same, its magnitudes are the same, and every token of section 18.3 is turned into its opposite (but for the constant $c_k$):
+
+# %%
+with torch.no_grad():
+    constant = splitter(torch.zeros_like(numbers))                   # c_k alone
+    flipped = splitter(-numbers)
+assert torch.allclose(flipped - constant, -(z - constant), atol=1e-4)
+assert torch.allclose((-X).abs(), X.abs())
+
+# %% [markdown]
+# And of a band's level, which would tell when the drum is hit, the norm leaves nothing in the token of that band. It takes layers, and steps, to make loudness out of such tokens. With days on many GPUs that is no hindrance.
 #
 # **The split.** What is gained or lost by stem, in dB, against musical bands:
 
@@ -2079,6 +2105,7 @@ show_table([[method, *scores.nanmean(0).tolist(), mean_interval(scores.nanmean(1
            caption=f"The middle {used['score_seconds']:g} s of {used['test_songs']} band test "
                    "songs; last column with 95% interval.")
 ours = bounds[experiment.BAND_SPLIT]
+print(f"less the fixed equaliser: {difference_in_words((ours - fixed).nanmean(1))}")
 for method in (experiment.TRANSFORMER, experiment.UNMIX):
     print(f"less {method}: {difference_in_words((ours - bounds[method]).nanmean(1))}")
 
@@ -2094,7 +2121,7 @@ print(f"better on the band: {'yes' if better else 'no'}; the default of `course 
 assert DEFAULT_MODEL == ("band_split_band" if better else "open_unmix_band")
 
 # %% [markdown]
-# Hear it on a song of the band that it has not learned from:
+# It is weak, and no wonder: it stands where the runs of section 18.14 stand, near the equaliser. Hear it on a song of the band that it has not learned from:
 
 # %%
 song = mono_tracks(lambda: open_tracks("band", "test", count=1), rate, 20.0)[0]
@@ -2145,10 +2172,13 @@ for axis, stem, mask in zip(axes, STEMS, M[0].abs()):
 axes[0].set_ylabel("frequency, kHz")
 figure.colorbar(picture, ax=axes, label="size of the mask")
 show(figure, "Masks of the trained network below 4.3 kHz, four seconds of a song.",
-     "Four pictures with horizontal and vertical stripes of light and dark blue.")
+     "Four pictures with horizontal stripes of light and dark blue.")
 jump = (M[0].abs().diff(dim=1)).abs().mean((0, 2))                   # between neighbouring bins
 at_edges = torch.zeros(len(jump), dtype=torch.bool)
 at_edges[[end - 1 for _, end in edges_of(trained_widths)[:-1]]] = True
+change = M[0].abs().std(-1).mean(-1) / M[0].abs().mean((1, 2))
+print("deviation over time, of the mean size:", {stem: f"{value:.2f}" for stem, value
+                                                in zip(STEMS, change.tolist())})
 print(f"jump of the masks' size at an edge: {float(jump[at_edges].mean()):.2f}, "
       f"inside a band: {float(jump[~at_edges].mean()):.2f}")
 
@@ -2238,7 +2268,7 @@ if experiment.BAND_SPLIT in font:
 show_claims(claims)
 
 # %% [markdown]
-# *Not seen* may mean that a claim is wrong for small networks, that seconds can't show it, or that too few seeds were run; the table says which.
+# *Not seen* may mean that a claim is wrong, or that networks on the plateau of section 18.14 can't show it, which is so for split, mel bands and positions.
 #
 # ## 18.18 Exercises
 #

@@ -67,6 +67,7 @@ def test_splits_hold_all_bins():
     assert equal_widths(10, 3) == (3, 4, 3) and equal_widths(5, 5) == (1,) * 5
 
 
+@pytest.mark.filterwarnings("ignore:Empty filters")
 @pytest.mark.parametrize("call, words", [
     (lambda: edges_of((2, 0)), "widths is"),
     (lambda: edges_of(()), "widths is"),

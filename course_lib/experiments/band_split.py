@@ -48,6 +48,7 @@ OURS = "band_split_band"                                                        
 BAND_SPLIT, TRANSFORMER, UNMIX = "band split, longer", "HT Demucs, longer", "Open-Unmix, longer"
 TRAINED = {TRANSFORMER: "htdemucs_band", UNMIX: "open_unmix_band", BAND_SPLIT: OURS}
 OTHER, REAL = "other instruments", "real recordings"
+EQUALISER = "fixed equaliser"         # the best gain of every bin and stem, the same in all songs and at all times
 OTHER_SONGS = 8                       # that are played with another soundfont
 EPS = 1e-8
 
@@ -419,6 +420,10 @@ def elsewhere_rows(sizes: Sizes, networks: Mapping[str, nn.Module], known: Seque
 def known_rows(work: Work, networks: Mapping[str, nn.Module]) -> list[dict]:
     """SDR of the test songs: chapter 8's table of bounds, and the committed network of this chapter."""
     rows = chapter_8_rows("bounds")
+    gains = equaliser(work.given.train, work.settings)
+    table = torch.stack([song_sdr(equalised(gains, track.mixture, work.settings), track.sources(STEMS))
+                         for track in work.given.test])
+    rows += rows_by_song(table, work.given.test, method=EQUALISER)
     if BAND_SPLIT in networks:
         model = networks[BAND_SPLIT]
         table = sdr_table(model, work.given.test, round(float(model.segment) * RATE))
@@ -431,6 +436,23 @@ def chapter_8_rows(table: str) -> list[dict]:
     named = {name: name for name in (LOWEST, RULES, HIGHEST, TRANSFORMER)} | {"Open-Unmix": UNMIX}
     return [{**row, "method": named[row["method"]]} for row in Results("08_ht_demucs").rows(table)
             if row["method"] in named]
+
+
+def equaliser(tracks: Sequence[Track], sizes: Sizes) -> Tensor:
+    """Gains (source, bin) that give the least squared error over all tracks: what a mask that never changes can do."""
+    size = (sizes.n_fft, sizes.hop_length)
+    products, power = torch.zeros(len(STEMS), sizes.n_fft // 2 + 1), torch.zeros(sizes.n_fft // 2 + 1)
+    for track in tracks:
+        S, X = stft(track.sources(STEMS), *size), stft(track.mixture, *size)              # (..., channel, bin, frame)
+        products += (S * X.conj()).real.sum((1, 3))
+        power += X.abs().square().sum((0, 2))
+    return products / power.clamp_min(EPS)
+
+
+def equalised(gains: Tensor, mixture: Tensor, sizes: Sizes) -> Tensor:
+    """Sources (source, channel, time) of a mixture (channel, time) by fixed gains (source, bin)."""
+    size = (sizes.n_fft, sizes.hop_length)
+    return istft(gains[:, None, :, None] * stft(mixture, *size), *size, length=mixture.shape[-1])
 
 
 def loaded(run: Run, work: Work) -> nn.Module:

@@ -76,7 +76,7 @@ def mixture(channels: int, length: int, seed: int) -> torch.Tensor:
 def shown(values: torch.Tensor) -> np.ndarray:
     """Evenly spaced values of a tensor, at most SHOWN of them."""
     flat = values.detach().flatten()
-    return flat[:: -(-flat.numel() // SHOWN)].numpy()
+    return flat[:: -(-flat.numel() // SHOWN)].numpy().copy()                # the official SCNet adds in place
 
 
 def answers(model: torch.nn.Module, length: int) -> dict[str, np.ndarray]:
