@@ -76,7 +76,7 @@ import numpy as np
 from course_lib.data import STEMS, open_tracks, recording
 from course_lib.data.mono import mono_tracks
 from course_lib.demucs import DemucsV2, padded_separation
-from course_lib.hdemucs import HDemucs, aligned_stft, complex_as_channels
+from course_lib.hdemucs import HDemucs, aligned_istft, aligned_stft, complex_as_channels
 from course_lib.notebook import (Diagram, listen, mean_interval, plot_spectrogram, show,
                                  show_table)
 from course_lib.notebook.claims import (NEEDS_REAL_DATA, NOT_SEEN, SAME_TREND, Claim,
@@ -1739,7 +1739,43 @@ assert torch.allclose(X, complex_as_channels(aligned_stft(x, 256)), atol=1e-6)
 print("equal to the STFT:", tuple(X.shape))
 
 # %% [markdown]
-# Put before and behind the two U-Nets, these filters make a network that is all real numbers, and gives what it gave:
+# As two functions for whole batches, whose shapes are those of chapter 7's complex numbers as channels. There:
+
+# %%
+#| export
+def real_stft(mix: Tensor, waves: Tensor) -> Tensor:
+    """Chapter 7's `aligned_stft` with complex as channels, by `wave_filters`: (batch, channel,
+    time) to (batch, 2 channel, bin, frame). Source: section 9.15."""
+    hop = len(waves) // 4
+    x = padded_to_hops(mix, hop).flatten(0, 1).unsqueeze(1)
+    x = F.conv1d(x, waves, stride=hop).unflatten(1, (2, -1))        # (..., re and im, bin, frame)
+    return x.unflatten(0, (len(mix), -1)).flatten(1, 2)
+
+# %% [markdown]
+# And back:
+
+# %%
+#| export
+def real_istft(x: Tensor, back: Tensor, length: int) -> Tensor:
+    """The inverse of `real_stft`, by the second of `wave_filters`: (batch, source, 2 channel, bin,
+    frame) to (batch, source, channel, length). Source: section 9.15."""
+    hop, leading = len(back) // 4, x.shape[:2]
+    x = F.pad(x.unflatten(2, (-1, 2)).flatten(0, 2).flatten(1, 2), (2, 2))      # silent frames
+    x = F.conv_transpose1d(x, back, stride=hop)                     # (..., 1, time), 3.5 hops early
+    early = 7 * hop // 2
+    return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
+
+# %% [markdown]
+# There and back again, beside chapter 7's way (which leaves out the top bin, too):
+
+# %%
+ways, length = wave_filters(256), x.shape[-1]
+around = real_istft(real_stft(x, ways[0]).unsqueeze(1), ways[1], length)[:, 0]
+assert torch.allclose(around, aligned_istft(aligned_stft(x, 256), length), atol=1e-5)
+print("there and back:", tuple(around.shape))
+
+# %% [markdown]
+# Put before and behind the two U-Nets, they make a network that is all real numbers:
 
 # %%
 #| export
@@ -1754,38 +1790,22 @@ class RealSpectra(nn.Module):
         super().__init__()
         if not model.cac or not model.hybrid or model.hybrid_old:
             raise ValueError(f"the model has cac={model.cac}, hybrid={model.hybrid}, hybrid_old="
-                             f"{model.hybrid_old}; expected True, True, False: others can't be "
-                             "written without complex numbers")
-        self.model, self.hop = model, model.nfft // 4
+                             f"{model.hybrid_old}; expected True, True, False")
+        self.model, self.split = model, (len(model.sources), -1)
         for name, filters in zip(("waves", "back"), wave_filters(model.nfft)):
             self.register_buffer(name, filters)
-
-    def spectrogram(self, mix: Tensor) -> Tensor:
-        """(batch, channel, time) to (batch, 2 channel, bin, frame)."""
-        x = padded_to_hops(mix, self.hop).flatten(0, 1).unsqueeze(1)
-        x = F.conv1d(x, self.waves, stride=self.hop).unflatten(1, (2, -1))
-        return x.unflatten(0, (len(mix), -1)).flatten(1, 2)
-
-    def waveform(self, x: Tensor, length: int) -> Tensor:
-        """(batch, source, 2 channel, bin, frame) to (batch, source, channel, length)."""
-        leading = x.shape[:2]
-        x = F.pad(x.unflatten(2, (-1, 2)).flatten(0, 2).flatten(1, 2), (2, 2))
-        x = F.conv_transpose1d(x, self.back, stride=self.hop)       # (..., 1, time), 3.5 hops early
-        early = 7 * self.hop // 2
-        return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
 
     def forward(self, mix: Tensor) -> Tensor:
         length = mix.shape[-1]
         mix = F.pad(mix, (0, self.model.valid_length(length) - length))
-        x, *size = standardised(self.spectrogram(mix))
+        x, *size = standardised(real_stft(mix, self.waves))
         xt, *size_t = standardised(mix)
-        x, xt = self.model.through(x, xt)
-        x, xt = (y.unflatten(1, (len(self.model.sources), -1)) * deviation.unsqueeze(1)
-                 + mean.unsqueeze(1) for y, (mean, deviation) in ((x, size), (xt, size_t)))
-        return (self.waveform(x, mix.shape[-1]) + xt)[..., :length]
+        x, xt = (y.unflatten(1, self.split) * deviation.unsqueeze(1) + mean.unsqueeze(1)
+                 for y, (mean, deviation) in zip(self.model.through(x, xt), (size, size_t)))
+        return (real_istft(x, self.back, mix.shape[-1]) + xt)[..., :length]
 
 # %% [markdown]
-# On the committed HT Demucs of chapter 8, and on the hybrid of chapter 7 with its BLSTM and attention:
+# It gives what it gave, on the committed HT Demucs of chapter 8, and on the hybrid of chapter 7 with its BLSTM and attention:
 
 # %%
 ht_net = load_trained("htdemucs_band")
@@ -2110,7 +2130,7 @@ show_table([[row["weights"], row["licence"], row["trained_on"]] for row in weigh
 # | `StemFiles`, `check_format`, `SpectrogramModel`, `SongSeparator`, `load_separator`, `separated_file`, `stem_paths`, `separate_file` | from disk to disk | 9.11 |
 # | `FrameByFrame` | a live separator | 9.12 |
 # | `label_levels` | does a stem hold what its label says | 9.13 |
-# | `wave_filters`, `RealSpectra`, `export_onnx` | an STFT as a convolution; out of PyTorch | 9.15 |
+# | `wave_filters`, `real_stft`, `real_istft`, `RealSpectra`, `export_onnx` | an STFT as a convolution; out of PyTorch | 9.15 |
 # | `load_official` | published weights | 9.16 |
 # | `separation_scores` | validation on whole songs | 9.17 |
 #

@@ -6,7 +6,8 @@ __all__ = ['FORMATS', 'MP3_RATES', 'DEFAULT_MODEL', 'transition_weights', 'chunk
            'first_chunks', 'Bag', 'members', 'separate', 'shared_residual', 'two_stems', 'SlidingAudio', 'SlidingSum',
            'separated_blocks', 'StemFiles', 'check_format', 'SpectrogramModel', 'SongSeparator', 'load_separator',
            'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'FrameByFrame', 'label_levels',
-           'wave_filters', 'RealSpectra', 'export_onnx', 'load_official', 'separation_scores']
+           'wave_filters', 'real_stft', 'real_istft', 'RealSpectra', 'export_onnx', 'load_official',
+           'separation_scores']
 
 # %% ../chapters/09_separating_songs.ipynb #0bc7f554
 import contextlib
@@ -711,6 +712,25 @@ def wave_filters(nfft: int) -> tuple[Tensor, Tensor]:
     return tuple(one.flatten(0, 1).unsqueeze(1).float() for one in (waves, back))
 
 # %% ../chapters/09_separating_songs.ipynb #61413bf7
+def real_stft(mix: Tensor, waves: Tensor) -> Tensor:
+    """Chapter 7's `aligned_stft` with complex as channels, by `wave_filters`: (batch, channel,
+    time) to (batch, 2 channel, bin, frame). Source: section 9.15."""
+    hop = len(waves) // 4
+    x = padded_to_hops(mix, hop).flatten(0, 1).unsqueeze(1)
+    x = F.conv1d(x, waves, stride=hop).unflatten(1, (2, -1))        # (..., re and im, bin, frame)
+    return x.unflatten(0, (len(mix), -1)).flatten(1, 2)
+
+# %% ../chapters/09_separating_songs.ipynb #464bbdfe
+def real_istft(x: Tensor, back: Tensor, length: int) -> Tensor:
+    """The inverse of `real_stft`, by the second of `wave_filters`: (batch, source, 2 channel, bin,
+    frame) to (batch, source, channel, length). Source: section 9.15."""
+    hop, leading = len(back) // 4, x.shape[:2]
+    x = F.pad(x.unflatten(2, (-1, 2)).flatten(0, 2).flatten(1, 2), (2, 2))      # silent frames
+    x = F.conv_transpose1d(x, back, stride=hop)                     # (..., 1, time), 3.5 hops early
+    early = 7 * hop // 2
+    return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
+
+# %% ../chapters/09_separating_songs.ipynb #ece73c97
 class RealSpectra(nn.Module):
     """A hybrid network whose STFT and inverse are convolutions: equal sources, for `export_onnx`.
 
@@ -722,35 +742,19 @@ class RealSpectra(nn.Module):
         super().__init__()
         if not model.cac or not model.hybrid or model.hybrid_old:
             raise ValueError(f"the model has cac={model.cac}, hybrid={model.hybrid}, hybrid_old="
-                             f"{model.hybrid_old}; expected True, True, False: others can't be "
-                             "written without complex numbers")
-        self.model, self.hop = model, model.nfft // 4
+                             f"{model.hybrid_old}; expected True, True, False")
+        self.model, self.split = model, (len(model.sources), -1)
         for name, filters in zip(("waves", "back"), wave_filters(model.nfft)):
             self.register_buffer(name, filters)
-
-    def spectrogram(self, mix: Tensor) -> Tensor:
-        """(batch, channel, time) to (batch, 2 channel, bin, frame)."""
-        x = padded_to_hops(mix, self.hop).flatten(0, 1).unsqueeze(1)
-        x = F.conv1d(x, self.waves, stride=self.hop).unflatten(1, (2, -1))
-        return x.unflatten(0, (len(mix), -1)).flatten(1, 2)
-
-    def waveform(self, x: Tensor, length: int) -> Tensor:
-        """(batch, source, 2 channel, bin, frame) to (batch, source, channel, length)."""
-        leading = x.shape[:2]
-        x = F.pad(x.unflatten(2, (-1, 2)).flatten(0, 2).flatten(1, 2), (2, 2))
-        x = F.conv_transpose1d(x, self.back, stride=self.hop)       # (..., 1, time), 3.5 hops early
-        early = 7 * self.hop // 2
-        return x[..., early:early + length].unflatten(0, (*leading, -1)).squeeze(3)
 
     def forward(self, mix: Tensor) -> Tensor:
         length = mix.shape[-1]
         mix = F.pad(mix, (0, self.model.valid_length(length) - length))
-        x, *size = standardised(self.spectrogram(mix))
+        x, *size = standardised(real_stft(mix, self.waves))
         xt, *size_t = standardised(mix)
-        x, xt = self.model.through(x, xt)
-        x, xt = (y.unflatten(1, (len(self.model.sources), -1)) * deviation.unsqueeze(1)
-                 + mean.unsqueeze(1) for y, (mean, deviation) in ((x, size), (xt, size_t)))
-        return (self.waveform(x, mix.shape[-1]) + xt)[..., :length]
+        x, xt = (y.unflatten(1, self.split) * deviation.unsqueeze(1) + mean.unsqueeze(1)
+                 for y, (mean, deviation) in zip(self.model.through(x, xt), (size, size_t)))
+        return (real_istft(x, self.back, mix.shape[-1]) + xt)[..., :length]
 
 # %% ../chapters/09_separating_songs.ipynb #8d17bbac
 def export_onnx(model: nn.Module, path: str | Path, segment: float | None = None) -> int:
