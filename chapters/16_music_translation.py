@@ -1265,7 +1265,7 @@ show_claims(claims)
 #                       dict(blocks=1, layers=2, residual_channels=3, skip_channels=3))
 # codes = torch.randint(0, 256, (1, 2, 16))
 # F.cross_entropy(net(codes, codes)[0][:, 0], codes[:, 0]).backward()
-# first, second = (float(decoder.fc.weight.grad.abs().max()) for decoder in net.decoders)
+# first, second = (float(decoder.logits.bias.grad.abs().max()) for decoder in net.decoders)
 # assert first > 0 == second
 # ```
 # </details>
