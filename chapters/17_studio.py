@@ -17,7 +17,7 @@
 #
 # **You need** chapters 9 (separating songs), 13 (tagging) and 14 (TagBox); chapter 16 for translation.
 #
-# **Time** <!-- minutes 17_studio -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours; the project: two to four weeks.
+# **Time** <!-- minutes 17_studio -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours; the project: two to four weeks.
 
 # %% [markdown]
 # ## 17.0 Set up
