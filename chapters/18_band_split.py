@@ -18,7 +18,7 @@
 #
 # **You need** chapter 8 (attention, positions, a transformer layer) and chapter 1 (STFT, masks); chapter 4 for what an LSTM is.
 #
-# **Time** <!-- minutes 18_band_split -->1 minute on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 18_band_split -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 18.0 Set up
