@@ -16,7 +16,7 @@
 #
 # **You need** chapter 15 (WaveNet, the temporal encoder, generating), chapter 5 (an adversary, the multi-resolution loss).
 #
-# **Time** <!-- minutes 16_music_translation -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 16_music_translation -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 16.0 Set up
@@ -619,7 +619,7 @@ assert all(torch.equal(a, b) for a, b in zip(read.parameters(), small.parameters
 #
 # ## 16.7 Translating
 #
-# Everything is in place: encode, choose a decoder, draw. (The first sample is predicted from zeros, as in training; the official generator begins with symbol 128 instead, and again after every second.) Here is the same tune from the clarinet to the other three, at temperature 0.3, which did better than 0.5 on a validation melody. Lower temperatures draw what is likelier: less noise, and less life.
+# Everything is in place: encode, choose a decoder, draw. (The first sample is predicted from zeros, as in training; the official generator begins with symbol 128 instead, and again after every second.) Here is the same tune from the clarinet to the other three, at temperature 0.3, which was chosen on a validation melody. Lower temperatures draw what is likelier: less noise, and less life.
 
 # %%
 from_clarinet = {to: translate(played["clarinet"], to, 1) for to in ("piano", "flute", "cello")}
@@ -985,7 +985,7 @@ show_table([[rival, *verdict(rival)] for rival in rivals],
            caption="Where the interval of the paired difference leaves out zero.")
 
 # %% [markdown]
-# So it stands, for this network: it is ahead of the copy and of the translated picture in chroma and where the instrument is asked for, and behind nearly all in distance and onsets. The seed's question, better than copy and concatenation on the truth scores, has the answer *in some, not in all*.
+# So it stands, for this network: it is ahead of the copy and of the translated picture in chroma and where the instrument is asked for, and behind nearly all in distance and onsets. Is it better than copy and concatenation on the truth scores? Than the copy in two of them, than concatenation in none.
 #
 # What is behind it? By direction: to which instruments is it hard, and from which?
 
@@ -997,7 +997,7 @@ show_table([[source, *(float(cool[(cool.source == source) & (cool.target == targ
            caption="Share of frames with the right pitch at temperature 0.3, mean over melodies.")
 
 # %% [markdown]
-# The noise that you hear is the training's shortness, measured: a decoder pays several bits for every sample (16.5), and what it does not know it draws. The synthesiser gives its few harmonics no choice, and a pitch tracker does its listening; on one voice at a time that is hard to beat. The course says so rather than leave it out.
+# The noise that you hear has a likely reason: a decoder pays several bits for every sample (16.5), and what it does not know it draws. How much of the distance that makes was not taken apart. The synthesiser gives its few harmonics no choice, and a pitch tracker does its listening; on one voice at a time that is hard to beat. The course says so rather than leave it out.
 #
 # ## 16.10 What the code knows
 #
@@ -1191,8 +1191,8 @@ claims = [
           words(heard_more, "of all"), same_trend(heard_more)),
     Claim("The melody is kept: chroma above another melody's", MOR, "16.9", "order only",
           words(melody_kept), same_trend(melody_kept)),
-    Claim("An instrument that was never trained on is translated", MOR, "16.11", "order only",
-          words(from_trumpet), same_trend(from_trumpet)),
+    Claim("An instrument never trained on: chroma above another melody's", MOR, "16.11",
+          "order only", words(from_trumpet), same_trend(from_trumpet)),
     Claim("A domain is added with the encoder frozen", MOR, "16.12", "order only",
           words(to_guitar, "of all"), same_trend(to_guitar)),
     Claim("Without confusion a probe tells the domain more often", MOR, "16.10", "order only",
