@@ -883,6 +883,8 @@ for score_ in ("SI-SDRi", "SDRi"):
 # %% [markdown]
 # MixIT stays below the rules of chapter 2, which know what drums and voices are like, and far below the supervised networks; and an oracle helped it. The tagger, which learned from songs and not from fragments, leaves stems without any output; those have no SI-SDR and are left out, which flatters it. Its SDR counts them, and is below that of dealing outputs in turn.
 #
+# How much of a score by the oracle is the oracle's? Give it pieces that nobody learned: the mixture cut into as many bands of frequency as the network has outputs, each of about equal energy (`equal_bands` in the experiment). That is the row *bands of equal energy*.
+#
 # The comparisons that matter, paired over songs:
 
 # %%
@@ -891,6 +893,8 @@ leads = {"MixIT with the oracle, above chapter 2's rules":
          mean_of("mixit_band", "oracle") - mean_of("chapter 2's best"),
          "supervised Demucs, above MixIT with the oracle":
          mean_of("Demucs") - mean_of("mixit_band", "oracle"),
+         "MixIT, above bands of equal energy, the oracle for both":
+         mean_of("mixit_band", "oracle") - mean_of("bands of equal energy", "oracle"),
          "the oracle's choice, above the tagger's":
          mean_of("mixit_band", "oracle") - mean_of("mixit_band", "tagger"),
          "the tagger's choice, above dealing in turn":

@@ -306,3 +306,18 @@ def test_improvement_of_the_mixture_is_none():
     mixture = s.sum(0).expand_as(s)
     assert torch.allclose(experiment.improvements(mixture, s), torch.zeros(2, 4), atol=1e-5)
     assert torch.allclose(experiment.improvements(0 * s, s)[0], -sdr(mixture, s), atol=1e-4)
+
+
+def test_bands_of_equal_energy_add_up_and_are_equal():
+    x = torch.randn(6000, generator=torch.Generator().manual_seed(0))
+    bands = experiment.equal_bands(x, 8)
+    assert bands.shape == (8, 6000) and torch.allclose(bands.sum(0), x, atol=1e-5)
+    energy = bands.square().sum(1)
+    assert float(energy.max() / energy.min()) < 1.2
+    t = torch.arange(6000) / experiment.RATE
+    low, high = torch.sin(2 * math.pi * 200 * t), torch.sin(2 * math.pi * 3000 * t)
+    found = experiment.equal_bands(low + high, 2)                       # low first
+    assert float((found[0] - low)[600:-600].abs().max()) < 0.02 > float((found[1] - high)[600:-600].abs().max())
+    assert not experiment.equal_bands(torch.zeros(6000), 8).any()
+    with pytest.raises(ValueError, match="centred frames"):
+        experiment.equal_bands(torch.zeros(100), 2)
