@@ -1204,6 +1204,6 @@ show_claims(claims)
 # - S. Wisdom, A. Jansen, R. Weiss, H. Erdogan and J. Hershey, *Sparse, efficient, and semantic mixture invariant training*, WASPAA 2021; S. Wisdom et al., *Differentiable consistency constraints for improved deep speech enhancement*, ICASSP 2019; S. Wisdom et al., *What's all the FUSS about free universal sound separation data?*, ICASSP 2021 (silent references).
 # - D. Yu, M. Kolbæk, Z.-H. Tan and J. Jensen, *Permutation invariant training of deep models for speaker-independent multi-talker speech separation*, ICASSP 2017.
 # - Y. Luo and N. Mesgarani, *Conv-TasNet*, IEEE/ACM TASLP 2019.
-# - E. Manilow, P. O'Reilly, P. Seetharaman and B. Pardo, *Source separation by steering pretrained music models*, ICASSP 2022 (TagBox), which doubts MixIT's assumption for music; arXiv 2505.07631, which doubts that doubt.
+# - E. Manilow, P. O'Reilly, P. Seetharaman and B. Pardo, *Source separation by steering pretrained music models*, ICASSP 2022 (TagBox), which doubts MixIT's assumption for music; *Is MixIT really unsuitable for correlated sources? Exploring MixIT for unsupervised pre-training in music source separation*, 2025, arXiv 2505.07631, which doubts that doubt.
 #
 # Recording: Karissa Hobbs, *Let's Go Fishin'*, from the Free Music Archive under CC BY 3.0, as shipped for `librosa.ex`.

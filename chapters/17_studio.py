@@ -1849,7 +1849,7 @@ show_claims(claims)
 # ```
 # </details>
 #
-# **6. Open.** The mask of 17.4 gives all treble above 11 kHz to the rest. Continue the mask upwards from its top octave, as chapter 4 does for Open-Unmix, and measure on six songs whether the guitar's SDR rises.
+# **6. Open.** The mask of 17.4 gives all treble above 11 kHz to the rest. Continue the mask upwards with the mean of its highest bins, as chapter 4 does for Open-Unmix (section 4.9), and measure on six songs whether the guitar's SDR rises.
 #
 # ## 17.16 Sources
 #

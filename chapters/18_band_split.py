@@ -1829,7 +1829,7 @@ assert scnet_share < 1
 # %% [markdown]
 # ## 18.13 What has been reported
 #
-# On MUSDB18-HQ, trained on nothing else, beside what chapter 8 ended with:
+# On MUSDB18-HQ, trained on nothing else where a row doesn't say so, beside what chapter 8 ended with:
 
 # %%
 paper_scores = {row["model"]: row for row in published("band_split_scores")}
