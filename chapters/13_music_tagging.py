@@ -1092,7 +1092,7 @@ for kind in ("fcn", "crnn"):
     assert spread(filled[kind, "zeros"][:4]) < 0.6 * spread(whole[kind][:4])
 
 # %% [markdown]
-# CRNN, which hears the silence last, is not hurt more than FCN, so the fear of section 13.5 isn't confirmed by these recordings. For short excerpts prefer networks with short chunks, or `fill="repeat"`; chapter 14 measures what it does to separation.
+# CRNN, which hears the silence last, is not hurt more than FCN, so the fear of section 13.5 isn't confirmed by these recordings. For short excerpts prefer networks with short chunks, or `fill="repeat"`; section 14.4 shows the trap that zeros set for steering.
 
 # %% [markdown]
 # ## 13.9 What does it listen to?
