@@ -1415,7 +1415,7 @@ show_table(rows, ["vectors", "kbit/s", "spectral convergence, dB"], digits=1,
 # The last row is the bound of this decoder: even without any quantisation hop 128 gives no more than that, for encoder and decoder themselves are too small or trained too briefly. Between the first row and the last lies all that codebooks can win here; the second shows how much of it four
 # residual ones do. Whether a level with *more steps* or one with *more codebooks a step* is better at equal bits can be read off rows two and three, but for this pair of trainings only: the decoders of EnCodec and DAC are trained with their residual codebooks, ours was not.
 #
-# What does it mean for whoever writes symbols? With hop 32 a transformer sees four symbols in a row; with four residual codebooks it sees four at once, the first of which says most. MusicGen (2023) writes them that way.
+# What does it mean for whoever writes symbols? With hop 32 a transformer sees four symbols in a row; with four residual codebooks it sees four at once, the first of which says most. MusicGen (2023) writes them that way, each codebook a step behind the one before, so that its symbol is known by then.
 
 # %% [markdown]
 # ## 11.11 The paper's comparisons, small

@@ -66,8 +66,8 @@ from course_lib.training import read_card
 # %% [markdown]
 # ## 13.1 Words for sounds
 #
-# People write tags: for the data set *MagnaTagATune* (MTAT) thousands of players of an online game typed words for clips of 29 s, and two strangers
-# scored when they typed the same one. The fifty most frequent words became the task. *MTG-Jamendo* took the tags that musicians give to
+# People write tags: for the data set *MagnaTagATune* (MTAT) thousands of players of an online game typed words for clips of 29 s: two strangers
+# read each other's words and had to guess whether both were hearing the same clip. The fifty most frequent words became the task. *MTG-Jamendo* took the tags that musicians give to
 # their own songs; there are fifty of them, too, each with its kind.
 #
 # The *order* of the words is the order of a network's outputs, and nothing in a file of weights says it: a list in another order gives wrong words without any error. MTAT's networks follow the data set's own list. For Jamendo the published

@@ -95,7 +95,7 @@ listen(again.flatten(), rate, "drawn from their codes")
 
 # %% [markdown]
 # What you hear is no copy. The code is thirty times smaller than the sound and knows nothing of the waveform's phase; every sample was *invented*, one after another. None of these notes was heard in training: each instrument has pitches that were kept back. How well it went is
-# measured in section 15.12. Level and course of a note are there, its harmonics drown in noise: a small network that learned from few notes, for an hour or two of one core. The published ones trained for weeks on many GPUs.
+# measured in section 15.12. Level and course of a note are there, its harmonics drown in noise: a small network that learned from few notes, for an hour or two of one core. The published one trained for ten days on 32 GPUs.
 
 # %%
 assert test.x[0].numel() == 32 * z[0].numel()
@@ -1461,7 +1461,7 @@ climbs = at(0.75, "position") - at(0.25, "position")                 # (pair,)
 #
 # ## 15.16 Paper claims
 #
-# NSynth rests on 300,000 notes of a thousand instruments and weeks of GPUs; we have 288 notes and a core. Its numbers can't be compared with ours, its orders can.
+# NSynth rests on 300,000 notes of a thousand instruments and ten days of 32 GPUs; we have 288 notes and a core. Its numbers can't be compared with ours, its orders can.
 
 # %%
 ENGEL, OORD, PAINE = "Engel et al. 2017", "van den Oord et al. 2016", "Paine et al. 2016"
