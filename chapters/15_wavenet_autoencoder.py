@@ -111,7 +111,7 @@ assert not train_pairs & set(zip(test.instrument.tolist(), test.pitch.tolist()))
 #
 # $$ f(x) = \operatorname{sign}(x)\, \frac{\ln(1 + \mu |x|)}{\ln(1 + \mu)}, \qquad s = \left\lfloor \tfrac{1}{2} \big(f(x) + 1\big)\, \mu \right\rfloor. \tag{15.1} $$
 #
-# $f$ maps $[-1, 1]$ to itself, steeply near 0. Five values by hand:
+# $f$ maps $[-1, 1]$ to itself, steeply near 0. (Mind the words: in this chapter and the next *the code* is the encoder's table $z$; what the functions call `codes` are these symbols $s$.) Five values by hand:
 
 # %%
 x_tiny = [-1.0, -0.1, 0.0, 0.01, 1.0]

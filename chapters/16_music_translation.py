@@ -721,7 +721,7 @@ listen(way(experiment.CONCATENATION), rate, "from piano to cello, by nearest nei
 # %% [markdown]
 # Real cello in every grain, and a cello never sounded like that: nothing cares how one grain goes on to the next, and their phases don't fit.
 #
-# **Harmonics and noise.** Give up copying; *synthesise*, from the two things that carry a melody: pitch $f_0$ and level $a$ (the idea of DDSP, 2020). A sum of harmonics, whose shares $c_h$ a small network sets in each frame,
+# **Harmonics and noise.** Give up copying; *synthesise*, from the two things that carry a melody: pitch $f_0$ and level $a$ (the idea of DDSP, 2020). A sum of $H$ harmonics ($H$ is no hop any more), whose shares $c_h$ a small network sets in each frame,
 #
 # $$ y[n] = \ell[n] \sum_{h=1}^{H} c_h[n]\, \sin\Big( 2\pi \sum_{i \le n} \tfrac{h f_0[i]}{R} \Big) + \text{noise}[n], \qquad \sum_h c_h = 1, \; c_h := 0 \text{ where } h f_0 \ge R/2, \tag{16.10} $$
 #

@@ -254,7 +254,7 @@ assert 0.3 < tags["drums"]["vocals"] < tags["vocals"]["vocals"]
 #
 # $$ M = \frac{|J|}{\max(|J|, |\bar X|) + \varepsilon}, \qquad \hat g_c = \operatorname{ISTFT}(M \, X_c), \qquad r_c = x_c - \hat g_c, \tag{17.2} $$
 #
-# where $X_c$ is the STFT of channel $c$ and $\bar X$ that of the mean of the channels. One mask for all channels keeps every sound where it was between the speakers. Rest and part sum to the stem by construction.
+# where $X_c$ is the STFT of channel $c$ and $\bar X$ that of the mean of the channels (`M` in the code is the latter; the mask has no name there). One mask for all channels keeps every sound where it was between the speakers. Rest and part sum to the stem by construction.
 
 # %%
 #| export
