@@ -476,7 +476,7 @@ assert all(row[1] == row[0] and row[2] > 0.4 * row[0] for row in rows)
 # %% [markdown]
 # ## 10.5 A step without a gradient
 #
-# Now put the quantiser between an encoder $E$ and a decoder $D$: $z = E(x)$, $e = e_{k(z)}$, $\hat x = D(e)$. The loss $\lVert x - \hat x \rVert^2$ trains the decoder. Does it train the encoder? Move $z$ by a little: it stays in its cell, $e$ stays where it is, and so does the loss. The derivative is *zero*, almost everywhere; and at a border it does not exist.
+# Now put the quantiser between an encoder $E$ and a decoder $D$ (which is no longer the distortion of (10.4)): $z = E(x)$, $e = e_{k(z)}$, $\hat x = D(e)$. The loss $\lVert x - \hat x \rVert^2$ trains the decoder. Does it train the encoder? Move $z$ by a little: it stays in its cell, $e$ stays where it is, and so does the loss. The derivative is *zero*, almost everywhere; and at a border it does not exist.
 # Take one number for $z$, codes at 0, 1, 2, 3, a decoder $D(e) = 2e$, and a target $x = 5$:
 
 # %%
@@ -1047,7 +1047,7 @@ for kind in ("gradient", "EMA"):
 # %% [markdown]
 # ## 10.10 The network
 #
-# Now the points come from an encoder. Ours has three strided convolutions (section 6.2), by 4, 4 and 2, so one vector for 32 samples; after the second and third stand *dilated residual blocks*, two each, which look further around without striding: a convolution of three steps that are $3^l$ apart, added to its input. The decoder goes back the same way, with two blocks before each of its three transposed convolutions. Jukebox's networks
+# Now the points come from an encoder. Ours has three strided convolutions (section 6.2; in the drawing $K$ is the length of a kernel and $s$ its stride, while in the formulas $K$ goes on counting codes), by 4, 4 and 2, so one vector for 32 samples; after the second and third stand *dilated residual blocks*, two each, which look further around without striding: a convolution of three steps that are $3^l$ apart, added to its input. The decoder goes back the same way, with two blocks before each of its three transposed convolutions. Jukebox's networks
 # (chapter 11) are made of the same parts, in greater number.
 
 # %%
@@ -1332,8 +1332,7 @@ show(figure, "The first steps of two networks.", "Left, error falls with restart
      "without; right, perplexity on a log axis, high with restarts and low without.")
 
 # %% [markdown]
-# The encoder starts with small vectors around some mean, and without restarts one code or a handful is the nearest to all of them. The decoder then hears the same letter again and again, and can't tell one moment from another. As the vectors spread, more codes come into reach, slowly; with restarts they are there
-# from the third step on.
+# The encoder starts with small vectors around some mean, and without restarts one code or a handful is the nearest to all of them. The decoder then hears the same letter again and again, and can't tell one moment from another. As the vectors spread, more codes come into reach, slowly; with restarts many are there after a handful of steps.
 
 # %%
 tail = {name: sum(line["perplexity"] for line in log[-10:]) / 10
@@ -1511,11 +1510,11 @@ show_table([[size, kbit, *(mean_interval(scores[place].mean(0)) for scores in by
 # %% [markdown]
 # Three things can be read.
 #
-# - Each doubling of the alphabet buys between half a decibel and one. By (10.6) a gain of 1 dB is what a space of six dimensions would give, half a decibel one of twelve: that is about how many directions are worth describing at these sizes.
+# - Each doubling of the alphabet buys the VQ-VAE between half a decibel and one. By (10.6) a gain of 1 dB is what a space of six dimensions would give, half a decibel one of twelve: that is about how many directions are worth describing at these sizes.
 # - Training *through* the quantiser pays: at every size the VQ-VAE is ahead of codes that are put afterwards into the space of a network which, unquantised, is far better than either. Its space was made for something else.
 # - The plain rival is ahead of both, at 16 codes by a hair, and has no network. A stretch of 32 samples lasts 1.5 ms; of the band's music it holds hardly more than a slow bend, which a few numbers describe, and k-means has found its optimum, which a network after so few steps has not.
 #
-# Is it that the network has not learned long enough? `vqvae_band_256` was trained five times as long. Some of the same songs, scored now:
+# The numbers behind the first two, and whether the alphabet of 1024 is in use:
 
 # %%
 dB = {name: [float(score.mean()) for score in scores] for name, scores in by_method.items()}
@@ -1528,6 +1527,9 @@ assert all(afterwards < through < plain for afterwards, through, plain in zip(
     dB["k-means on latents"], dB["VQ-VAE"], dB["k-means on samples"]))
 print("of the codes of 1024:", [round(value) for value in of_runs("EMA, restarts", "used", 1024)],
       "in use")
+
+# %% [markdown]
+# Is it that the network has not learned long enough? `vqvae_band_256` was trained five times as long. Some of the same songs, scored now:
 
 # %%
 tests = [experiment.middle(track, card["score_seconds"])

@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/NAME/blob/main/chapters/11_music_vq_vae.ipynb)
 #
 # *Jukebox* (2020) writes songs the way one writes sentences: it chooses one symbol after another out of a vocabulary of 2048. This chapter
-# builds the machine that makes symbols of sound and sound of symbols, at three speeds: 2756, 689 and 172 symbols a second. You will read
+# builds the machine that makes symbols of sound and sound of symbols, at three speeds: 2756, 689 and 172 symbols a second for ours, which works at 22,050 Hz, and twice as many for the published one. You will read
 # every line of it, load the published weights into it by name, hear what each speed keeps and what it throws away, and put it
 # beside Opus, which phones use, and beside residual quantisation, which came after.
 #
@@ -385,7 +385,7 @@ assert torch.equal(plain(noise), by_loop)
 # %% [markdown]
 # ## 11.4 The codebook
 #
-# The encoder gives a vector $z_t$ of 64 numbers a step. A **codebook** holds $K$ vectors $e_1, \dots, e_K$ of the same kind; the step's symbol is the number of
+# The encoder gives a vector $z_t$ of 64 numbers a step. A **codebook** holds $K$ vectors $e_0, \dots, e_{K-1}$ of the same kind; the step's symbol is the number of
 # the nearest one,
 #
 # $$ s_t = \arg\min_k \lVert z_t - e_k \rVert^2, \qquad
@@ -451,7 +451,7 @@ class Codebook(nn.Module):
 # ## 11.5 Keeping a codebook alive
 #
 # Who moves the codes? Not the gradient. In each training step every code becomes a running mean of the vectors that chose it. With $S_k$ the running sum of these vectors, $N_k$ their running
-# number, and a memory $\mu$ near 1,
+# number, and a memory $\mu$ near 1 (chapter 10's $m_k$, $N_k$ and $\gamma$ in (10.12); $\mu$ is the name in Jukebox's code),
 #
 # $$ S_k \leftarrow \mu S_k + (1 - \mu) \sum_{t:\, s_t = k} z_t, \qquad
 #    N_k \leftarrow \mu N_k + (1 - \mu)\, \#\{t: s_t = k\}, \qquad e_k = S_k / N_k. \tag{11.5} $$
@@ -944,7 +944,7 @@ assert max(table["all three"]) < min(max(table["only 2048"]), max(table["only 51
 
 # %% [markdown]
 # Whoever is judged by short frames alone gets the spectrum between their broad bins wrong; whoever is judged by long ones alone is free to move energy within them in time. Each is an *overfit to a way of looking*. With all
-# three the worst case is best, though each of the three is asked of a third of the loss only. Look at it:
+# three the worst case is best, though each of them is only a third of the loss. Look at it:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.9), sharey=True)
@@ -1313,7 +1313,7 @@ for column, label in zip(gains, columns):
     print(f"{label}: codes ahead by {difference_in_words(gains[column])}")
 
 # %% [markdown]
-# Two things to keep in mind. The file of Opus carries its container and a header, which count in so short a file. And codes can be packed: not every symbol is as likely as every other, and a model that predicts them (chapter 12) needs fewer bits than (11.1).
+# So at about equal bits spectral convergence doesn't tell the two apart, and in log-spectral distance Opus is ahead, although the codec knows this band. At the low end the table says something else: by spectral convergence hop 32 is far nearer to the song than the lowest setting of Opus, with fewer bits. Two things to keep in mind. The file of Opus carries its container and a header, which count in so short a file. And codes can be packed: not every symbol is as likely as every other, and a model that predicts them (chapter 12) needs fewer bits than (11.1).
 #
 # ### Residual quantisation
 #
@@ -1415,7 +1415,7 @@ show_table(rows, ["vectors", "kbit/s", "spectral convergence, dB"], digits=1,
 # The last row is the bound of this decoder: even without any quantisation hop 128 gives no more than that, for encoder and decoder themselves are too small or trained too briefly. Between the first row and the last lies all that codebooks can win here; the second shows how much of it four
 # residual ones do. Whether a level with *more steps* or one with *more codebooks a step* is better at equal bits can be read off rows two and three, but for this pair of trainings only: the decoders of EnCodec and DAC are trained with their residual codebooks, ours was not.
 #
-# What does it mean for whoever writes symbols? With hop 32 a transformer sees four symbols in a row; with four residual codebooks it sees four at once, the first of which says most. MusicGen (2023) writes them that way.
+# What does it mean for whoever writes symbols? With hop 32 a transformer sees four symbols in a row; with four residual codebooks it sees four at once, the first of which says most. MusicGen (2023) writes them that way, each codebook a step behind the one before, so that its symbol is known by then.
 
 # %% [markdown]
 # ## 11.11 The paper's comparisons, small
@@ -1558,10 +1558,10 @@ assert all(torch.equal(a, b) for a, b in zip(read.parameters(), published_size.p
 # | name | what | section |
 # |---|---|---|
 # | `ResConv1DBlock`, `Resnet1D` | dilated residual blocks | 11.2 |
-# | `Encoder`, `Decoder` | down and up, in levels | 11.3 |
-# | `Codebook`, `RunningCodebook`, `BottleneckBlock`, `Bottleneck` | nearest codes, running means, restarts | 11.4, 11.5 |
-# | `VQVAE` | three autoencoders: `encode`, `decode`, `latents`, `from_latents` | 11.6 |
-# | `multispectral_loss`, `linf_loss`, `bandwidth_of` | what an error is | 11.7 |
+# | `EncoderConvBlock`, `DecoderConvBlock`, `Encoder`, `Decoder` | down and up, in levels | 11.3 |
+# | `nearest`, `Codebook`, `RunningCodebook`, `BottleneckBlock`, `Bottleneck` | nearest codes, running means, restarts | 11.4 to 11.6 |
+# | `VQVAE`, `Coded`, `to_hops` | three autoencoders: `encode`, `decode`, `latents`, `from_latents` | 11.6 |
+# | `magnitudes`, `spectral_distance`, `multispectral_loss`, `linf_loss`, `bandwidth_of`, `measure_bandwidth` | what an error is | 11.7 |
 # | `spectral_convergence`, `log_spectral_distance` | how codecs are compared | 11.7 |
 # | `CodecStep`, `codebook_part`, `random_downmix` | training | 11.8 |
 # | `ResidualQuantiser` | residual quantisation | 11.10 |
@@ -1612,7 +1612,7 @@ claims = [
 show_claims(claims)
 
 # %% [markdown]
-# The codec was trained on songs of this very band, and Opus was made for everything. And neither measure hears as we do. Compare by ear. *Needs real data* also stands where a run has not been made yet: `course experiment jukebox` makes those that lack.
+# The codec was trained on songs of this very band, and Opus was made for everything. And neither measure hears as we do. Compare by ear. (Should a row of yours say *needs real data*, its run has not been made: `course experiment jukebox` makes those that lack.)
 #
 # ## 11.15 Exercises
 #

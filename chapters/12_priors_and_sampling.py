@@ -160,7 +160,7 @@ moved = torch.cat([transposed(train, n) for n in range(-5, 6)])
 assert (moved <= HOLD).equal((train <= HOLD).repeat(11, 1))
 
 # %% [markdown]
-# **The chain rule.** A row $z = z_1 \dots z_T$ of codes has a probability, and without any assumption it is a product of guesses, each of the next code from all before it:
+# **The chain rule.** A row $z = z_1 \dots z_T$ of codes (in this chapter, as in Jukebox's paper, $z$ stands for the *codes*, not for the encoder's vectors of chapters 10 and 11) has a probability, and without any assumption it is a product of guesses, each of the next code from all before it:
 #
 # $$ p(z) = \prod_{t=1}^{T} p(z_t \mid z_1, \dots, z_{t-1}). \tag{12.1} $$
 #
@@ -1563,7 +1563,7 @@ show(d.draw(), "What conditions a published upsampler: one code above for four b
      "transposed convolution goes to 1920 channels.", d.in_words())
 
 # %% [markdown]
-# A residual layer of it:
+# A residual layer of it. It is chapter 11's (11.2) once more, so that this chapter stands alone; the stack behind it differs in a name, `blocks` where the codec's checkpoint says `model`:
 
 # %%
 #| export
@@ -1840,7 +1840,7 @@ value = joint_loss(torch.tensor(3.0), torch.tensor(5.0), 384, 6144, 0.4)
 assert abs(float(value) - (3 * share + 5 * 6144 / 6528)) < 1e-5
 
 # %% [markdown]
-# **Which letters?** A song has more of them than the model takes. Jukebox knows no times, so it assumes that letters pass *evenly*: around the middle of a window of codes it takes the letters around the same share of the text. Where times are known, one can count the letters sung so far instead:
+# **Which letters?** A song has more of them than the model takes. When it samples, Jukebox knows no times, so it assumes that letters pass *evenly*: around the middle of a window of codes it takes the letters around the same share of the text. Where times are known, one can count the letters sung so far instead:
 
 # %%
 #| export
@@ -2781,11 +2781,11 @@ faster = {int(row["width"]): float(row["times_faster"]) for row in speed_rows}
 # |---|---|---|
 # | `Conv1D`, `quick_gelu`, `MLP`, `attend` | the parts of a block | 12.2 |
 # | `allowed_pairs`, `row_attention`, `column_attention`, `previous_row_attention` | factorised attention | 12.3 |
-# | `Cache`, `FactoredAttention`, `ResAttnBlock`, `Transformer` | the transformer, with a memory | 12.4 |
-# | `ConditionalAutoregressive2D` | codes in, guesses out | 12.5 |
+# | `Cache`, `newest_slice`, `FactoredAttention`, `ResAttnBlock`, `attn_funcs`, `Transformer` | the transformer, with a memory | 12.4 |
+# | `PositionEmbedding`, `ConditionalAutoregressive2D` | codes in, guesses out | 12.5 |
 # | `filter_logits`, `sample`, `get_starts` | sampling | 12.6 |
 # | `SimpleEmbedding`, `RangeEmbedding`, `LabelConditioner` | labels and timing | 12.7 |
-# | `Conditioner` | the level above | 12.8 |
+# | `ResConv1DBlock`, `Resnet1D`, `DecoderConvBock`, `Conditioner` | the level above | 12.8 |
 # | `joint_loss`, `get_relevant_lyric_tokens` | lyrics | 12.9 |
 # | `SimplePrior`, `prior_loss`, `sample_prior`, `lyric_attention`, `restore_decoder` | a whole prior | 12.10 |
 # | `PUBLISHED`, `published_prior` | the published sizes | 12.11 |
@@ -2863,7 +2863,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 12.17 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/12_priors_and_sampling.ipynb) has more tasks, with checks.
 #
 # **1. Bits by hand.** A model gives the four codes of a row the probabilities 1/2, 1/4, 1/2 and 1/8. How many bits per code?
 #

@@ -66,8 +66,8 @@ from course_lib.training import read_card
 # %% [markdown]
 # ## 13.1 Words for sounds
 #
-# People write tags: for the data set *MagnaTagATune* (MTAT) thousands of players of an online game typed words for clips of 29 s, and two strangers
-# scored when they typed the same one. The fifty most frequent words became the task. *MTG-Jamendo* took the tags that musicians give to
+# People write tags: for the data set *MagnaTagATune* (MTAT) thousands of players of an online game typed words for clips of 29 s: two strangers
+# read each other's words and had to guess whether both were hearing the same clip. The fifty most frequent words became the task. *MTG-Jamendo* took the tags that musicians give to
 # their own songs; there are fifty of them, too, each with its kind.
 #
 # The *order* of the words is the order of a network's outputs, and nothing in a file of weights says it: a list in another order gives wrong words without any error. MTAT's networks follow the data set's own list. For Jamendo the published
@@ -446,7 +446,7 @@ assert touched == fields[1]
 #
 # ## 13.4 Musicnn: filters that know music
 #
-# Pons et al. (2017) asked what a filter should look like if one knows something about music. *Timbre* is how a spectrum looks at one moment: a filter that is tall and narrow, and since the same
+# Pons et al. (2018) asked what a filter should look like if one knows something about music. *Timbre* is how a spectrum looks at one moment: a filter that is tall and narrow, and since the same
 # timbre comes at many pitches, it may slide up and down, and only its best fit counts. *Rhythm* is how loudness moves: forget frequency, and use a filter that is long in time.
 
 # %%
@@ -527,7 +527,7 @@ class HorizontalFilters(ConvLayer1d):
         return super().forward(x.mean(2))
 
 # %% [markdown]
-# The network. Its back end adds each convolution's input to its output, and at the end takes maximum *and* mean over time: did it ever sound, and how much.
+# The network. Its back end adds to the second and the third convolution's output what went in, and at the end takes maximum *and* mean over time: did it ever sound, and how much.
 
 # %%
 #| export
@@ -671,7 +671,7 @@ assert h.shape[2] == 1 and steps == 1813 // 96
 #
 # $$ \Lambda_{h,p}(k) = \Bigl[1 - \frac{2\, |f_k - h f_p|}{w(h f_p)}\Bigr]_+, \qquad w(f) = \frac{\alpha f + \beta}{Q}, \qquad f_p = 440 \cdot 2^{(p - 69)/12}. \tag{13.5} $$
 #
-# $p$ runs in half semitones from C1 to the highest note whose sixth multiple is below 8 kHz: 128 heights.
+# $p$ runs in half semitones from C1 up to the highest note whose sixth multiple is below 8 kHz, which is itself left out: 128 heights.
 
 # %%
 #| export
@@ -1092,7 +1092,7 @@ for kind in ("fcn", "crnn"):
     assert spread(filled[kind, "zeros"][:4]) < 0.6 * spread(whole[kind][:4])
 
 # %% [markdown]
-# CRNN, which hears the silence last, is not hurt more than FCN, so the fear of section 13.5 isn't confirmed by these recordings. For short excerpts prefer networks with short chunks, or `fill="repeat"`; chapter 14 measures what it does to separation.
+# CRNN, which hears the silence last, is not hurt more than FCN, so the fear of section 13.5 isn't confirmed by these recordings. For short excerpts prefer networks with short chunks, or `fill="repeat"`; section 14.4 shows the trap that zeros set for steering.
 
 # %% [markdown]
 # ## 13.9 What does it listen to?
@@ -1177,7 +1177,7 @@ assert (lost["largest gradient", 6] > lost["at random", 6] + 1).all()
 # %% [markdown]
 # Six decibels at the right points undo the word, at random points they do nothing. But look at the last column: *holes* at random hurt as much as anything. A picture full of holes is like nothing the network ever saw, and a gradient says only what happens near the picture that is there. Maps like ours are often judged by punching holes; that test would have told us more about holes than about voices.
 #
-# And the sound of it: the map, carried from bands to bins by the mel filters, as a mask on the STFT (sections 1.10 and 9.1). This is a first, crude separation by a tagger, without any training for it.
+# And the sound of it: the map, carried from bands to bins by the mel filters, as a mask on the STFT (section 1.10). This is a first, crude separation by a tagger, without any training for it.
 
 # %%
 def as_sound(x, weights, net):
@@ -1448,8 +1448,8 @@ print("below 0.9 on one of them:", ", ".join(weak) or "none")
 #
 # | name | what | section |
 # |---|---|---|
-# | `power_to_db`, `MelFrontEnd` | what a tagger sees | 13.2 |
-# | `ConvLayer`, `FCN` | a spectrogram as an image | 13.3 |
+# | `power_to_db`, `PowerSpectrogram`, `MelScale`, `MelFrontEnd` | what a tagger sees | 13.2 |
+# | `Tagger`, `ConvLayer`, `FCN` | a spectrogram as an image | 13.3 |
 # | `VerticalFilters`, `HorizontalFilters`, `Musicnn` | timbre and rhythm | 13.4 |
 # | `CRNN` | convolutions, then a memory | 13.5 |
 # | `harmonic_centres`, `harmonic_filters`, `HarmonicSTFT`, `HarmonicCNN` | overtones on top of each other | 13.6 |
@@ -1501,7 +1501,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 13.14 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/13_music_tagging.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** Three clips have a tag, two have not; their scores are 0.9, 0.6, 0.4 and 0.5, 0.4. What is the ROC-AUC?
 #

@@ -277,7 +277,7 @@ assert a.grad[1].abs() > 10 * a.grad[0].abs()
 # %% [markdown]
 # A tagger of the course's takes audio of any length by `tag` (section 13.7): chunks, the last one completed. The published code fills it with zeros, and lets it count fully. Ten seconds for FCN, which takes 29, are nineteen seconds of silence, and the tagger's answer is about those, too. Our default is the published one; `fill="repeat"` plays the excerpt again.
 #
-# Silence is nothing that a tagger of bands was trained on, and may drive its log-odds far out. There is a trap: in 32 bits $\sigma(a)$ is *exactly* 1 from about $a = 17$ on. Then the loss of an unwanted tag is a constant (torch cuts the logarithm at $-100$), and its gradient is 0 where it should be largest. A loss that stands still near 100 divided by the number of tags is the sign of it. All our runs on short excerpts use `"repeat"`.
+# Silence is nothing that a tagger of bands was trained on, and may drive its log-odds far out. There is a trap: in 32 bits $\sigma(a)$ is *exactly* 1 from about $a = 17$ on. Then the loss of an unwanted tag is a constant (torch cuts the logarithm at $-100$), and its gradient is 0 where it should be largest. A loss that stands still near 100 divided by the number of tags is the sign of it. All runs that this chapter scores or plays on excerpts shorter than a tagger asks for use `"repeat"`.
 
 # %%
 a = torch.tensor([20.0], requires_grad=True)
@@ -474,7 +474,7 @@ class Loop:
         return self.codec.decode(codes, self.level)[:, 0]
 
 # %% [markdown]
-# And the loop. `early` is called now and then with the step and what is masked so far, so that one may listen while it runs; without a mask (section 14.8), the tagger hears the decoder itself.
+# And the loop. `early` is called now and then with the step and what is masked so far, so that one may listen while it runs; without a mask (`mask=False`, which section 14.9 tries) the tagger hears the decoder itself.
 
 # %%
 #| export
@@ -679,6 +679,8 @@ for name in instruments:
         print(f"{name}, {reading} less silence: {difference_in_words(difference, digits=1)}")
 
 # %% [markdown]
+# Only the residual of the bass does, by less than half a decibel, and by SI-SDRi it is far below the mixture, as all residuals are. By SI-SDRi no reading of any instrument is clearly ahead of the mixture itself.
+#
 # ## 14.9 One thing at a time
 #
 # Vocals, the same excerpts, one thing changed. Positive numbers: better than the main run.
@@ -715,7 +717,9 @@ ranking = {column: sorted(changes, key=lambda c: -np.nanmean(better[c][column]) 
 print("best change by metric:", {column: order[0] for column, order in ranking.items() if order})
 
 # %% [markdown]
-# Real taggers instead of the band's, few steps each (they cost more): fifty words from real music, which have never heard this band. FCN takes 29 s, Musicnn 3 s. The harmonic CNN would stand here, too: its published weights don't come with the course (chapter 13), so it is left out, and that comparison of the paper isn't made.
+# It does: `level=2` is best by SDRi and by L1, and last by SI-SDRi and by SAR. The tagger that was never trained is behind the trained one by SDRi and L1, which reward whatever takes sound away; by SI-SDRi the two can't be told apart, and in SAR it is ahead. So these runs don't show that the method *listens*.
+#
+# A real tagger instead of the band's, for few steps (it costs more): MTAT's FCN, fifty words from real music, which has never heard this band. Musicnn and the harmonic CNN would stand here, too: the first was not run, and the published weights of the second don't come with the course (chapter 13), so that comparison of the paper isn't made.
 
 # %%
 tagger_rows = list(dict.fromkeys(row["change"] for row in songs if row["part"] == "taggers"))
@@ -727,7 +731,7 @@ show_table([[change.removeprefix("taggers="), *(mean_of(values(
 # %% [markdown]
 # ## 14.10 Beside the others
 #
-# Methods that learn nothing (chapter 2), two supervised networks of the course, MixIT (`mixit_band`, chapter 14b's network that never saw a stem; its outputs have no names, so an oracle that knows the sources chooses among them), and bounds. Guitar and piano are no stems of the supervised networks: they get the stem "other", in which these instruments are. TagBox asks for any word; that is its claim to fame, and this column is where it should show.
+# Methods that learn nothing (chapter 2), two supervised networks of the course, MixIT (`mixit_band`, chapter 14b's network that never saw a stem; its outputs have no names, so an oracle that knows the sources chooses among them), and bounds. Guitar and piano are no stems of the supervised networks: they get the stem "other", in which these instruments are. TagBox asks for any word; that is its claim to fame, and the columns of guitar and piano are where it should show.
 
 # %%
 def with_interval(found):
@@ -754,7 +758,7 @@ rows, head = board("sdri", "six")
 show_table(rows, head, digits=1, caption="SDRi in dB, all sources.")
 
 # %% [markdown]
-# And in mixtures of four sources only (drums, bass, vocals, guitar):
+# And in mixtures of four sources only (drums, bass, vocals, guitar; the guitar itself was not scored there):
 
 # %%
 rows, head = board("si_sdri", "four")
@@ -764,7 +768,7 @@ else:
     print("not measured here: course experiment tagbox --only four")
 
 # %% [markdown]
-# What to make of it: compare TagBox with its neighbours column by column, and mind the intervals. A network trained on this very band knows its sounds; TagBox has only a small codec and a small tagger, and 3 s. The published TagBox has a codec trained on a million songs, taggers trained on tens of thousands, and more steps. So what fails here may work there; what the *scores* do here, they do there, too.
+# What to make of it: compare TagBox with its neighbours column by column, and mind the intervals. By SI-SDRi it is ahead of the untouched mixture nowhere, and HPSS, which has no network at all, is ahead of it in every column of the first table. A network trained on this very band knows its sounds; TagBox has only a small codec and a small tagger, and 3 s. The published TagBox has a codec trained on a million songs, taggers trained on tens of thousands, and more steps. So what fails here may work there; what the *scores* do here, they do there, too.
 #
 # ## 14.11 A real song
 #

@@ -246,6 +246,10 @@ assert A.shape == (8, 2, 3) and (A.sum(1) == 1).all() and len(A.flatten(1).uniqu
 # %% [markdown]
 # ## 14b.4 The best of all assignments
 #
+# The matrices are finitely many, so the best one can simply be looked for:
+#
+# $$ A^{\star} = \arg\min_{A} \; \sum_{n=1}^{2} \mathcal L\bigl(x_n, [A \hat s]_n\bigr), \qquad A_{nm} \in \{0, 1\}, \quad \sum_n A_{nm} = 1. \tag{14b.4} $$
+#
 # As a loop, whole on the screen:
 
 # %%
@@ -455,7 +459,7 @@ assert abs(float(((once - rough) * zero_sum).sum())) < 1e-2
 # %% [markdown]
 # ## 14b.7 The network
 #
-# Masks on a spectrogram, drawn by a *temporal convolutional network*: blocks of a wide 1 × 1 convolution, a convolution over time within each channel whose taps lie 1, 2, 4, ... frames apart, and a 1 × 1 convolution back. Each block adds to its input. It is Conv-TasNet's separator, on an STFT instead of a learned basis, which needs far fewer frames a second.
+# Masks on a spectrogram, drawn by a *temporal convolutional network*: blocks of a wide 1 × 1 convolution, a convolution over time within each channel whose taps lie 1, 2, 4, ... frames apart, and a 1 × 1 convolution back. Each block adds to its input (the drawing shows that sum once; every block makes it). It is Conv-TasNet's separator, on an STFT instead of a learned basis, which needs far fewer frames a second.
 
 # %%
 d = Diagram()
@@ -702,7 +706,7 @@ print("changing partners gain over 2 dB more:", bool(changing > fixed + 2),
 assert changing > fixed + 2 and tiny["changing"][1] > tiny["fixed"][1]
 
 # %% [markdown]
-# Read both answers together. The network with fixed partners has the *better* loss and the *worse* separation. It found the pairs, and nothing asked it for more. Here are the masks; with fixed partners, where an output is bright for one kind it is bright for its partner.
+# Read both answers together. The network with fixed partners has the *better* loss and the *worse* separation. It found the pairs, and nothing asked it for more. Here are the masks; with fixed partners, where an output is dark for one kind, full of its energy, it is dark for its partner.
 
 # %%
 def shares_of(model):
@@ -740,7 +744,7 @@ for name, (model, _) in tiny.items():
 #
 # ## 14b.9 The band, without stems
 #
-# `course train mixit_band` trains the network of 14b.7 on the band at 16 kHz: pieces of 3 s from two unrelated songs, added; eight outputs. It never sees a stem. What it reaches on pairs of pieces of *valid* songs, and what adding up costs nothing to reach:
+# `course train mixit_band` trains the network of 14b.7 on the band at 16 kHz: pieces of 3 s from two unrelated songs, added; eight outputs. It never sees a stem. What it reaches on pairs of pieces of *valid* songs while it learns:
 
 # %%
 card = read_card(shipped_file("checkpoints/mixit_band.safetensors"))
@@ -1088,7 +1092,7 @@ assert all(gap.shape[1] == 20 for gap in helped.values())
 # |---|---|---|
 # | `negative_snr` | the SNR with a ceiling | 14b.1 |
 # | `pit_loss` | any order of sources | 14b.2 |
-# | `mixing_matrices`, `mixture_errors`, `best_assignment`, `mixit_loss` | mixtures put together again | 14b.3, 14b.4 |
+# | `mixing_matrices`, `mixture_errors`, `reference_power`, `best_assignment`, `mixit_loss` | mixtures put together again | 14b.3, 14b.4 |
 # | `least_squares_assignment` | without trying all | 14b.5 |
 # | `mixture_consistency` | pieces that add up | 14b.6 |
 # | `TemporalBlock`, `MaskTCN` | the network | 14b.7 |
@@ -1204,6 +1208,6 @@ show_claims(claims)
 # - S. Wisdom, A. Jansen, R. Weiss, H. Erdogan and J. Hershey, *Sparse, efficient, and semantic mixture invariant training*, WASPAA 2021; S. Wisdom et al., *Differentiable consistency constraints for improved deep speech enhancement*, ICASSP 2019; S. Wisdom et al., *What's all the FUSS about free universal sound separation data?*, ICASSP 2021 (silent references).
 # - D. Yu, M. Kolbæk, Z.-H. Tan and J. Jensen, *Permutation invariant training of deep models for speaker-independent multi-talker speech separation*, ICASSP 2017.
 # - Y. Luo and N. Mesgarani, *Conv-TasNet*, IEEE/ACM TASLP 2019.
-# - E. Manilow, P. O'Reilly, P. Seetharaman and B. Pardo, *Source separation by steering pretrained music models*, ICASSP 2022 (TagBox), which doubts MixIT's assumption for music; arXiv 2505.07631, which doubts that doubt.
+# - E. Manilow, P. O'Reilly, P. Seetharaman and B. Pardo, *Source separation by steering pretrained music models*, ICASSP 2022 (TagBox), which doubts MixIT's assumption for music; *Is MixIT really unsuitable for correlated sources? Exploring MixIT for unsupervised pre-training in music source separation*, 2025, arXiv 2505.07631, which doubts that doubt.
 #
 # Recording: Karissa Hobbs, *Let's Go Fishin'*, from the Free Music Archive under CC BY 3.0, as shipped for `librosa.ex`.

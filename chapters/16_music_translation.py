@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/NAME/blob/main/chapters/16_music_translation.ipynb)
 #
 # Whistle a tune, and hear a cello play it. The *universal music translation network* (2019) does this without ever having heard one melody twice: it has one encoder for all instruments, a WaveNet decoder for each, and a critic that takes from the code whatever betrays the instrument it came from.
-# In this chapter you build it, read the official files, train it on four instruments of the band, and translate. The band gives us what the paper did not have: **the same notes can be played by the other instrument**, so that every translation has a truth to be scored against, beside six simpler ways of getting there.
+# In this chapter you build it, read the official files, train it on four instruments of the band, and translate. The band gives us what the paper did not have: **the same notes can be played by the other instrument**, so that every translation has a truth to be scored against, beside five simpler ways of getting there.
 #
 # **You will be able to**
 # - build a translator with one encoder and a decoder a domain, in the official interface and file layout,
@@ -721,11 +721,11 @@ listen(way(experiment.CONCATENATION), rate, "from piano to cello, by nearest nei
 # %% [markdown]
 # Real cello in every grain, and a cello never sounded like that: nothing cares how one grain goes on to the next, and their phases don't fit.
 #
-# **Harmonics and noise.** Give up copying; *synthesise*, from the two things that carry a melody: pitch $f_0$ and level $a$ (the idea of DDSP, 2020). A sum of harmonics, whose shares $c_h$ a small network sets in each frame,
+# **Harmonics and noise.** Give up copying; *synthesise*, from the two things that carry a melody: pitch $f_0$ and level $a$ (the idea of DDSP, 2020). A sum of $H$ harmonics ($H$ is no hop any more), whose shares $c_h$ a small network sets in each frame,
 #
 # $$ y[n] = \ell[n] \sum_{h=1}^{H} c_h[n]\, \sin\Big( 2\pi \sum_{i \le n} \tfrac{h f_0[i]}{R} \Big) + \text{noise}[n], \qquad \sum_h c_h = 1, \; c_h := 0 \text{ where } h f_0 \ge R/2, \tag{16.10} $$
 #
-# and noise whose spectrum it sets in bands. One network serves all domains and is told which:
+# with $R$ samples a second, and noise whose spectrum it sets in bands. One network serves all domains and is told which:
 #
 # $$ (\ell, c, \text{bands}) = \text{net}\big( \log_2 (f_0/440),\; \log_{10} a,\; k \big). \tag{16.11} $$
 
@@ -818,7 +818,7 @@ listen(way(experiment.HARMONICS), rate, "from piano to cello, by harmonics and n
 # %% [markdown]
 # It needs a pitch tracker that is right, and one voice at a time. For a chord, or a drum, there is no $f_0$: that is what a learned code promises to be more general than.
 #
-# **A picture translated.** The seed's other idea: treat the spectrogram as a picture, and translate pictures without pairs, with a critic a domain and **cycle consistency**. $G(x, k)$ makes a picture of domain $k$; from domain $i$ and back,
+# **A picture translated.** Quite another idea: treat the spectrogram as a picture, and translate pictures without pairs, with a critic a domain and **cycle consistency**. $G(x, k)$ makes a picture of domain $k$; from domain $i$ and back,
 #
 # $$ L_G = \big(Q_k(G(x, k)) - 1\big)^2 + 10\, \big| G(G(x, k), i) - x \big| + 5\, \big| G(x, i) - x \big|, \qquad L_Q = \text{squared errors of } Q, \tag{16.12} $$
 #
@@ -985,7 +985,7 @@ show_table([[rival, *verdict(rival)] for rival in rivals],
            caption="Where the interval of the paired difference leaves out zero.")
 
 # %% [markdown]
-# So it stands, for this network: it is ahead of the copy and of the translated picture in chroma and where the instrument is asked for, and behind nearly all in distance and onsets. Is it better than copy and concatenation on the truth scores? Than the copy in two of them, than concatenation in none.
+# So it stands, for this network: it is ahead of the copy and of the translated picture in chroma and where the instrument is asked for, and behind nearly all in distance, onsets and pitch. Is it better than copy and concatenation? Than the copy in one of the four scores against the truth, chroma, and by the judge; than concatenation in none.
 #
 # What is behind it? By direction: to which instruments is it hard, and from which?
 
@@ -1155,7 +1155,7 @@ show_table([[m, *(mean_interval(by_melody(m, one, guitar)) for one in measures)]
 # | `shift_locally`, `read_at` | a piece out of tune | 16.4 |
 # | `TranslationStep`, `jittered`, `hint_part`, `translation_bits` | training | 16.5 |
 # | `load_official` | the official files | 16.6 |
-# | `filter_envelope`, `concatenate_nearest` | simple rivals | 16.8 |
+# | `mean_spectrum`, `filter_envelope`, `concatenate_nearest` | simple rivals | 16.8 |
 # | `HarmonicNoise`, `SynthStep` | harmonics and noise | 16.8 |
 # | `PictureTranslator`, `PictureCritic`, `CycleStep`, `critic_part`, `griffin_lim` | pictures, with cycle consistency | 16.8 |
 # | `take_encoder` | a domain more | 16.12 |

@@ -15,7 +15,7 @@
 # - write results so that neither a crash nor a full disk leaves a broken file, and so that they can be made again,
 # - plan, carry out and defend a project of your own.
 #
-# **You need** chapters 9 (separating songs), 13 (tagging) and 14 (TagBox); chapter 16 for translation.
+# **You need** chapters 9, 13 and 14 (separating songs, tagging, TagBox), and chapter 16 for translation.
 #
 # **Time** <!-- minutes 17_studio -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours; the project: two to four weeks.
 
@@ -245,7 +245,7 @@ assert tags_of_sound(tagger, torch.zeros(1, 9000), 44_100) == {}
 assert 0.3 < tags["drums"]["vocals"] < tags["vocals"]["vocals"]
 
 # %% [markdown]
-# In the stem of the drums it hears a little of a voice: what leaks into a stem, machines hear, too. Does a tagger hear more in stems than in the song? One picture of one song decides nothing; section 17.10 asks many.
+# In the stem of the drums it half believes in a voice: what leaks into a stem, machines hear, too. Does a tagger hear more in stems than in the song? One picture of one song decides nothing; section 17.10 asks many.
 #
 # ## 17.4 Split a stem by a tag
 #
@@ -254,7 +254,7 @@ assert 0.3 < tags["drums"]["vocals"] < tags["vocals"]["vocals"]
 #
 # $$ M = \frac{|J|}{\max(|J|, |\bar X|) + \varepsilon}, \qquad \hat g_c = \operatorname{ISTFT}(M \, X_c), \qquad r_c = x_c - \hat g_c, \tag{17.2} $$
 #
-# where $X_c$ is the STFT of channel $c$ and $\bar X$ that of the mean of the channels. One mask for all channels keeps every sound where it was between the speakers. Rest and part sum to the stem by construction.
+# where $X_c$ is the STFT of channel $c$ and $\bar X$ that of the mean of the channels (`M` in the code is the latter; the mask has no name there). One mask for all channels keeps every sound where it was between the speakers. Rest and part sum to the stem by construction.
 
 # %%
 #| export
@@ -324,7 +324,7 @@ assert torch.allclose(guitar + rest, other, atol=1e-5)
 #
 # ## 17.5 Another instrument plays a stem
 #
-# Chapter 16's translator takes mono at 16 kHz and one of its instruments' names, and gives what that instrument would play. To the studio it is any function from (audio, rate, name) to audio. Around it stand three things: the mean of the channels goes in, the length is made to fit, and the level, which the network doesn't keep, is that of the stem:
+# Chapter 16's translator takes mono at 8 kHz and one of its instruments' names, and gives what that instrument would play. To the studio it is any function from (audio, rate, name) to audio. Around it stand three things: the mean of the channels goes in, the length is made to fit, and the level, which the network doesn't keep, is that of the stem:
 #
 # $$ y \leftarrow y \, \sqrt{\frac{\sum_{c,n} x_c[n]^2}{C \sum_n y[n]^2}} . \tag{17.3} $$
 
@@ -1718,9 +1718,9 @@ assert found["session"][0] > 0 and found["files"][0] == found["replay"][0] == 0
 # | `stems_of` | stems at any rate that sum to the song | 17.2 |
 # | `tags_of_sound` | tags, and none of silence | 17.3 |
 # | `split_by_mask`, `split_by_tag` | a stem in two, by TagBox | 17.4 |
-# | `translated` | another instrument, at the stem's level | 17.5 |
+# | `translated`, `TrainedTranslator`, `find_translator` | another instrument, at the stem's level | 17.5 |
 # | `Mix`, `remixed` | gains, mute, solo, pitch, tempo | 17.6 |
-# | `State`, `Step`, `STEPS`, `History`, `Studio` | steps that can be taken back | 17.7 |
+# | `State`, `Step`, `STEPS`, `Models`, `why_not`, `History`, `Studio` | steps that can be taken back | 17.7 |
 # | `export`, `read_session`, `replay`, `deviation` | whole files, made again | 17.8 |
 # | `StudioApp` | the app | 17.9 |
 #
@@ -1849,13 +1849,13 @@ show_claims(claims)
 # ```
 # </details>
 #
-# **6. Open.** The mask of 17.4 gives all treble above 11 kHz to the rest. Continue the mask upwards from its top octave, as chapter 4 does for Open-Unmix, and measure on six songs whether the guitar's SDR rises.
+# **6. Open.** The mask of 17.4 gives all treble above 11 kHz to the rest. Continue the mask upwards with the mean of its highest bins, as chapter 4 does for Open-Unmix (section 4.9), and measure on six songs whether the guitar's SDR rises.
 #
 # ## 17.16 Sources
 #
 # - A. Simpson, G. Roma and M. Plumbley, *Deep remix: remixing musical mixtures using a convolutional deep neural network*, 2015, arXiv 1505.00289.
 # - H. Yang, S. Firodiya, N. Bryan and M. Kim, *Don't separate, learn to remix: end-to-end neural remixing with joint optimization*, ICASSP 2022, arXiv 2107.13634.
-# - E. Manilow et al., *Unsupervised source separation by steering pretrained music models*, ICASSP 2022 (TagBox); N. Mor et al., *A universal music translation network*, ICLR 2019.
+# - E. Manilow et al., *Source separation by steering pretrained music models*, ICASSP 2022 (TagBox); N. Mor et al., *A universal music translation network*, ICLR 2019.
 # - J. Hughes, *Why functional programming matters*, The Computer Journal 32, 1989: programs from values that don't change.
 #
 # All code here is the course's own. The recording:
