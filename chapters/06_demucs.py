@@ -18,7 +18,7 @@
 #
 # **You need** chapter 3 (SDR), chapter 4 (LSTM, training loop), convolutions in PyTorch. Chapter 7 goes on from here.
 #
-# **Time** <!-- minutes 06_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 06_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 6.0 Set up
@@ -743,7 +743,7 @@ show(d.draw(), "An encoder layer (above) and a decoder layer (below) of C channe
 # %% [markdown]
 # ### A plain forward
 #
-# The same as code that one can read in one go: two layers deep, one channel of audio, everything else as above. `padded` is left to the caller, so the mixture must have a valid length.
+# The same as code that one can read in one go: two layers deep, one channel of audio, everything else as above. Padding is left to the caller, so the mixture must have a valid length.
 
 # %%
 class PlainDemucs(nn.Module):
