@@ -125,11 +125,14 @@ def tables(course: Course) -> list[str]:
     found = []
     for number, text in course.chapters.items():
         rows = re.search(r"^# \| name \| what \| section \|\n# \|---.*\n((?:# \|.*\n)+)", text, re.MULTILINE)
-        listed = [row.strip("#| ").rpartition("|")[2] for row in rows[1].splitlines()] if rows else []
+        if rows is None:
+            found.append(f"chapter {number}: no table 'name, what, section' of what was built")
+            continue
+        listed = [row.strip("#| ").rpartition("|")[2] for row in rows[1].splitlines()]
         listed += re.findall(rf'Claim\((?:(?!Claim\().){{0,400}}?"({LABEL}(?:{AND}{LABEL})*)"', text, re.DOTALL)
         found += [f"chapter {number}: a table has {label}" for cell in listed for label in labels(cell)
                   if course.missing(label, course.sections)]
-        for row in rows[1].splitlines() if rows else []:
+        for row in rows[1].splitlines():
             found += [f"chapter {number}: built {name}, but its module has none"
                       for name in re.findall(r"`([A-Za-z_]\w*)[`(.]", row.split("|")[1])
                       if not course.defines(f".{PLAN[number].module}.{name}")]
@@ -222,6 +225,7 @@ ERRORS = [
     (tables, "| frames | 1.1", "| frames | 1.1, 1.5", "has 1.5"),
     (tables, "`stft` |", "`stft`, `istft` |", "built istft"),
     (tables, '"1.1", "7.7"', '"1.6", "7.7"', "has 1.6"),
+    (tables, "| name | what | section |", "| name | what |", "no table"),
     (exercises, "exercise 1", "exercise 2", "no exercise 2"),
     (chapter_numbers, "Chapters 19 and 20", "Chapters 19 and 21", "no chapter 21"),
     (links, "02_more.md", "03_more.md", "03_more.md"),
