@@ -1810,7 +1810,7 @@ print(", ".join(f"at rate {rate:g} to {100 * fall:.0f} % of its start"
 assert falls[1e-2] < falls[1e-5] - 0.1
 
 # %% [markdown]
-# With $10^{-5}$ the network has hardly left its random start. Over the paper's many epochs it gets somewhere; in a
+# With $10^{-5}$ the network has hardly left its random start. Over the paper's many *epochs*, passes over all songs, it gets somewhere; in a
 # short training such a table would compare rates, not losses. So the experiment runs every loss at three rates with one
 # seed, then, with three seeds, at the paper's rate and at those rates that came near the best. It is one command, `course
 # experiment losses`; every finished run is a row of the results, and what is there is not run again. Two things differ

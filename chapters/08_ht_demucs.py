@@ -1508,7 +1508,7 @@ show(axis, "L1 loss while learning, smoothed over 40 steps; the curves end when 
      "Three restless curves of unequal length; the one of Demucs goes lowest and lasts longest.")
 
 # %% [markdown]
-# **The authors' table.** Trained at full size, with 800 songs besides MUSDB18-HQ:
+# **The authors' table.** Trained at full size, with 800 songs besides MUSDB18-HQ (chapter 1's MUSDB18, uncompressed):
 
 # %%
 paper = published("ht_demucs_ablations")

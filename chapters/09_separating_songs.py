@@ -375,7 +375,7 @@ print(f"within 50 ms of the border: {float(worse[0]):.1f} dB more error; 0.6 s a
 assert worse[0] > 0.3 and worse[2:].abs().max() < 0.25
 
 # %% [markdown]
-# Near the border the neighbours help, far from it they don't matter. How far "far" is depends on the network: its receptive field, and its LSTM.
+# Near the border the neighbours help, far from it they don't matter. How far "far" is depends on the network: its *receptive field*, the samples that one output depends on (section 6.2), and its LSTM.
 
 # %% [markdown]
 # ## 9.5 Any length, any number of channels
