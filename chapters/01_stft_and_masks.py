@@ -929,7 +929,7 @@ show(figure, "A mel filterbank and what it makes of the recording.",
 
 # %% [markdown]
 # Mel bands can't be turned back into sound without guessing, as many bins share a band. So separators work on the STFT,
-# while models that only listen, such as the taggers later in this course, work on mel.
+# while models that only listen, such as the taggers of chapter 13, work on mel.
 
 # %% [markdown]
 # ## 1.10 Masks
@@ -1713,7 +1713,7 @@ show(axis, f"Oracle masks against the ratio mask with p = 2, song by song: media
      "above; the multichannel Wiener filter lies near zero.")
 
 # %% [markdown]
-# Read the table from below. The mixture itself is worse than silence, as all the other stems count as error; a quarter of it is a little
+# Read the table from its top, where the worst stand. The mixture itself is worse than silence, as all the other stems count as error; a quarter of it is a little
 # better than silence. The equaliser helps the drums most. The ideal masks between
 # 0 and 1 stand several decibels higher: this is the room in which most mask models of the course live. The best real mask,
 # which may turn up and turn over, adds more; beyond it lie complex masks and models that, like Demucs, use no mask at all.

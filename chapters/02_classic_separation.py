@@ -1679,7 +1679,7 @@ show(axis, f"Separation by rules of {songs} band songs: mean SDR of the whole so
      "the ideal mask, is far above all.")
 
 # %% [markdown]
-# Read it from below again. On average all the evidence is ahead, but look closer: REPET alone is better on *other*, the lead over it is small beside the way that is left
+# Read it from the worst up again. On average all the evidence is ahead, but look closer: REPET alone is better on *other*, the lead over it is small beside the way that is left
 # (song by song it is printed below), and part of the lead may come from the constants, which only this method has fitted. Clustered NMF is worse than a quarter of the
 # mixture: a wrong group costs more than no decision.
 # And yet the best of them covers only a part of the way from a quarter of the mixture to the ideal mask, which is a mask too.

@@ -16,7 +16,7 @@
 #
 # **You need** chapter 1 (the STFT, ideal masks) and least squares from linear algebra.
 #
-# **Time** <!-- minutes 03_metrics -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 03_metrics -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 3.0 Set up

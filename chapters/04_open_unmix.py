@@ -503,7 +503,7 @@ assert reached["past and future"] < 0.01
 #
 # <details><summary>Quick question: how could the network that sees the past only reach an error of 0?</summary>
 #
-# By answering two frames late: then it has heard two frames of future before it must speak. Live separators do that, and what they wait is called their *latency*.
+# By answering two frames late: then it has heard two frames of future before it must speak. Live separators do that, and what they wait is called their *latency* (chapter 9, section 9.12).
 # </details>
 
 # %% [markdown]
@@ -604,7 +604,7 @@ assert (start_mask >= 0).all() and 0.9 < start_mask.mean() < 1.3
 #
 # ## 4.7 The same in two halves
 #
-# We shall want the halves apart: one encoder with four heads (section 4.9), other heads in later chapters. So the library has them as classes of their
+# We shall want the halves apart, to set four heads on one encoder (section 4.9). So the library has them as classes of their
 # own. First, a network should say what is wrong with its input instead of failing somewhere inside:
 
 # %%
@@ -2183,7 +2183,7 @@ show_claims(claims)
 # </details>
 #
 # **6. Open.** Copy `course_lib/training/configs/open_unmix_band.yaml`, give it another `name`, and delete `keep`, so that it leaves the
-# course's weights alone; a run takes over an hour on two cores (section 4.11's card) and 11 GB of songs, fewer if `tracks` names fewer. Train
+# course's weights alone; a run takes over an hour on one core (section 4.11's card) and 11 GB of songs, fewer if `tracks` names fewer. Train
 # with half the songs, or without augmentation, or four single networks instead of a joint one (for the vocals `sources: [vocals]` under
 # `model` and `targets: [vocals]` under `step`), and compare on the validation songs. Which of them matters most? Give every
 # variant the same number of steps and two seeds before you believe a difference.

@@ -18,7 +18,7 @@
 # **You need** chapter 1 (spectrograms and masks), chapter 3 (SDR and its intervals), gradients in PyTorch; chapter 4
 # explains the network that section 5.11 trains.
 #
-# **Time** <!-- minutes 05_losses -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 05_losses -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 5.0 Set up
@@ -357,7 +357,7 @@ def sdsdr_time(estimates: Tensor, references: Tensor) -> Tensor:
 # %% [markdown]
 # By hand, $s = (1, 0)$ once more. For $\hat s = (0.5, 0.5)$, $\alpha = 0.5$: the error has energy 0.5, the SNR is 3.01 dB
 # and $L_\mathrm{down}$ 6.02 dB less. For $\hat s = (2, 1)$, $\alpha = 2$: the error has energy 2, the SNR is -3.01 dB, and
-# that it stays. Auraloss has $L_\mathrm{down}$ alone: where no estimate is too loud, it must agree with us.
+# that it stays.
 
 # %%
 snr_of = lambda e, s: 10 * math.log10(float(s.square().sum() / (e - s).square().sum()))
@@ -369,7 +369,7 @@ show_table(table, ["estimate", "SNR", "L_down", "the smaller, SDSDR"], digits=2,
 assert all(abs(got - min(snr, down)) < 1e-4 for _, snr, down, got in table)
 
 # %% [markdown]
-# `auraloss` has the second term alone. Where an estimate is too soft, that is the smaller one, and the two agree.
+# `auraloss` has $L_\mathrm{down}$ alone. Where an estimate is too soft, that is the smaller one, and the two agree.
 
 # %%
 half = 0.5 * mixed_up  # alpha is about a half everywhere
@@ -1571,7 +1571,7 @@ print([tuple(maps.shape[1:]) for maps in untrained.feature_maps(second)])
 # %% [markdown]
 # Its weights are 290 MB, a lot for a chapter. We use something lighter: the first three layers of a *music tagger* by
 # Won et al., trained to name fifty tags (guitar, female voice, techno, ...), 2 MB, fetched from the authors' repository
-# and checked by its hash. Same idea, closer to music. Where `COURSE_WEIGHTS_DIR` names a folder that holds VGGish's file,
+# and checked by its hash (chapter 13 builds all of it). Same idea, closer to music. Where `COURSE_WEIGHTS_DIR` names a folder that holds VGGish's file,
 # `load_feature_network` takes that instead.
 
 # %%
@@ -1810,7 +1810,7 @@ print(", ".join(f"at rate {rate:g} to {100 * fall:.0f} % of its start"
 assert falls[1e-2] < falls[1e-5] - 0.1
 
 # %% [markdown]
-# With $10^{-5}$ the network has hardly left its random start. Over the paper's many epochs it gets somewhere; in a
+# With $10^{-5}$ the network has hardly left its random start. Over the paper's many *epochs*, passes over all songs, it gets somewhere; in a
 # short training such a table would compare rates, not losses. So the experiment runs every loss at three rates with one
 # seed, then, with three seeds, at the paper's rate and at those rates that came near the best. It is one command, `course
 # experiment losses`; every finished run is a row of the results, and what is there is not run again. Two things differ

@@ -18,7 +18,7 @@
 #
 # **You need** chapter 3 (SDR), chapter 4 (LSTM, training loop), convolutions in PyTorch. Chapter 7 goes on from here.
 #
-# **Time** <!-- minutes 06_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 06_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 6.0 Set up
@@ -743,7 +743,7 @@ show(d.draw(), "An encoder layer (above) and a decoder layer (below) of C channe
 # %% [markdown]
 # ### A plain forward
 #
-# The same as code that one can read in one go: two layers deep, one channel of audio, everything else as above. `padded` is left to the caller, so the mixture must have a valid length.
+# The same as code that one can read in one go: two layers deep, one channel of audio, everything else as above. Padding is left to the caller, so the mixture must have a valid length.
 
 # %%
 class PlainDemucs(nn.Module):
@@ -1567,7 +1567,7 @@ assert torch.allclose(LayerScale(2, 0.5).add(x, x), 1.5 * x)
 # $$ w_{s,t} = \operatorname{softmax}_t\!\Big( \frac{q_s \cdot k_t}{\sqrt{d}} - \delta_s\, |s - t| \Big), \qquad
 #    \delta_s = \frac{1}{\sqrt D} \sum_{f=1}^{D} f\, \frac{\sigma(r_{s,f})}{2}, \tag{6.13} $$
 #
-# with $D = 4$ rates $r$ computed from the step. Nobody listens to himself: that score is set to $-100$, as the input is added anyway. The penalty alone, for queries and keys of zero and nine steps:
+# with $D = 4$ rates $r$ computed from the step. Query $q_s$, key $k_t$ and content are a matrix times the step each, $d$ is the number of channels of $q$, and the *softmax* makes weights of scores $z_t$, $e^{z_t} / \sum_u e^{z_u}$: positive, together 1, most for the largest (chapter 8 takes its time over all that). Nobody listens to himself: that score is set to $-100$, as the input is added anyway. The penalty alone, for queries and keys of zero and nine steps:
 
 # %%
 def heard(slope, steps=9):
@@ -1875,7 +1875,7 @@ assert size == 133_753_064
 # %% [markdown]
 # ## 6.14 One part at a time
 #
-# The paper's table takes one part away at a time and trains again. So do we, in miniature, with one difference: to save time our base works at the song's own rate, and resampling is what one run *adds*; likewise repitch. Exactly how little this is:
+# The paper's table takes one part away at a time and trains again, an *ablation*. So do we, in miniature, with one difference: to save time our base works at the song's own rate, and resampling is what one run *adds*; likewise repitch. Exactly how little this is:
 
 # %%
 about = measured_card("06_demucs/runs")

@@ -665,6 +665,7 @@ assert len(steps) <= 80 and steps.min() >= 60
 # $$ w_{ts} = \operatorname{softmax}_s\Big( \frac{q_t \cdot k_s}{\sqrt{d}} - \delta_t\, |t - s| \Big), \qquad
 #    \delta_t = \frac{1}{\sqrt 4} \sum_{f=1}^{4} f\, \frac{\sigma(p_{tf})}{2}. \tag{7.5} $$
 #
+# This is (6.13) in other letters: here $t$ listens and $s$ is heard, and $p$ is the $r$ of there.
 # $d$ is the number of channels of a head, $p_{tf}$ four numbers computed from step $t$, $\sigma$ the sigmoid. With all $p$ very
 # negative a step listens to everybody, with all $p$ large only to its neighbours. What is its steepest price?
 
@@ -1870,7 +1871,7 @@ if depth_rows:
 
 # %% [markdown]
 # GroupNorm holds every run, and costs next to nothing. The penalty makes a step of this narrow network several times as long, and at so high a rate it is no guarantee: where a run
-# falls apart with it, the singular values had grown faster than a weight of 0.0001 could hold them. (In the published network, whose steps take far longer, the penalty's share is smaller.)
+# falls apart with it, the singular values had grown faster than a weight of 0.0001, ten times that of (7.8), could hold them. (In the published network, whose steps take far longer, the penalty's share is smaller.)
 # The published network has both, GroupNorm in its inner layers only. A caution: the rate was made too high to provoke what a large network meets at an ordinary rate after days. What the two remedies cost is real; how often
 # one needs them is not answered by so small a network.
 #

@@ -573,7 +573,7 @@ print("shifted: other vectors, equal products")
 #    \text{out} = \text{GN}(z). \tag{8.5} $$
 #
 # $\text{LN}$, **LayerNorm**, brings each token to mean 0 and deviation 1 over its channels, so that no token shouts. $W_1$ makes four times as many channels, $W_2$ goes back. $\gamma_1$, $\gamma_2$ are
-# chapter 7's `LayerScale`, a number a channel, $10^{-4}$ at the start.
+# chapter 6's `LayerScale`, a number a channel, $10^{-4}$ at the start.
 
 # %%
 d = Diagram()
@@ -1508,7 +1508,7 @@ show(axis, "L1 loss while learning, smoothed over 40 steps; the curves end when 
      "Three restless curves of unequal length; the one of Demucs goes lowest and lasts longest.")
 
 # %% [markdown]
-# **The authors' table.** Trained at full size, with 800 songs besides MUSDB18-HQ:
+# **The authors' table.** Trained at full size, with 800 songs besides MUSDB18-HQ (chapter 1's MUSDB18, uncompressed):
 
 # %%
 paper = published("ht_demucs_ablations")

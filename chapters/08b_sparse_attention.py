@@ -17,7 +17,7 @@
 #
 # **You need** attention with queries, keys and values (chapter 8), the similarity of frames (chapter 2), broadcasting and autograd in PyTorch.
 #
-# **Time** <!-- minutes 08b_sparse_attention -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours.
+# **Time** <!-- minutes 08b_sparse_attention -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 8b.0 Set up
@@ -77,7 +77,7 @@ from course_lib.spectral import istft, stft
 #
 # $$ \text{attention: } 4\,T^2 C, \qquad \text{all that is linear in a layer: } 24\, T C^2, \tag{8b.2} $$
 #
-# the latter for four projections of $C \times C$ and two layers of $C \times 4C$, at two operations a weight. How many tokens has HT Demucs? Its frequency branch has 8 bands and a step every 1024 samples, its time branch a step every 256.
+# the latter for four projections of $C \times C$ and two layers of $C \times 4C$, at two operations a weight. How many tokens has HT Demucs? Its frequency branch has 8 bins and a frame every 1024 samples, its time branch a step every 256.
 
 # %%
 def tokens(seconds, rate=44100):

@@ -194,7 +194,7 @@ assert at_cuts.square().mean() > 4 * elsewhere.square().mean()
 
 # %% [markdown]
 # At the cuts drums, bass and other jump several times as far as elsewhere: those are the ticks. (The vocals, of which there is little, hide theirs.) And they are only what is *heard*; a chunk's first and last moments are also separated worse, for there the network
-# knows one side only. The cure has two parts: give each moment mostly to the chunk in whose middle it lies (9.3), and let the network hear more than the chunk (9.4).
+# knows one side only. The cure has two parts: give each moment mostly to the chunk in whose middle it lies (section 9.3), and let the network hear more than the chunk (section 9.4).
 
 # %% [markdown]
 # ## 9.3 Chunks that fade into each other
@@ -375,7 +375,7 @@ print(f"within 50 ms of the border: {float(worse[0]):.1f} dB more error; 0.6 s a
 assert worse[0] > 0.3 and worse[2:].abs().max() < 0.25
 
 # %% [markdown]
-# Near the border the neighbours help, far from it they don't matter. How far "far" is depends on the network: its receptive field, and its LSTM.
+# Near the border the neighbours help, far from it they don't matter. How far "far" is depends on the network: its *receptive field*, the samples that one output depends on (section 6.2), and its LSTM.
 
 # %% [markdown]
 # ## 9.5 Any length, any number of channels
@@ -1499,7 +1499,7 @@ print(f"delay: {live.delay} samples, {1000 * live.delay / rate:.0f} ms")
 # %% [markdown]
 # <details><summary>Quick question: a block of a GPU's network takes 300 ms for 7.8 s of audio, 26 times faster than real time. Why is it no live separator?</summary>
 #
-# Because the block must be full first: what comes at its beginning waits 7.8 s. Speed isn't delay. One can run the network on overlapping blocks, every 100 ms on the last 7.8 s: then the work is 78 times as much, and the newest samples are those at the block's border, where it is worst (9.4).
+# Because the block must be full first: what comes at its beginning waits 7.8 s. Speed isn't delay. One can run the network on overlapping blocks, every 100 ms on the last 7.8 s: then the work is 78 times as much, and the newest samples are those at the block's border, where it is worst (section 9.4).
 # </details>
 
 # %% [markdown]
@@ -1629,7 +1629,7 @@ for name in ("without remix", "remix always", "without gain and sign", "without 
     print(f"{name}: {counted(against_base(name))}")
 
 # %% [markdown]
-# Beside it what chapter 6 measured of changed pitch and tempo, on its waveform network, and what the papers report:
+# Beside it what chapter 6 measured of changed pitch and tempo, on its waveform network, and what the papers report. (The line is against one seed of the base. Chapter 6 compares with both, finds the gain no larger than what lies between them, and doesn't count it.)
 
 # %%
 repitch_rows = measured("06_demucs/songs")
@@ -2074,7 +2074,7 @@ print({name: round(value, 1) for name, value in scores.items()})
 # %% [markdown]
 # ## 9.18 A real recording
 #
-# None of the committed networks has heard a real instrument: they learned on the band. What happens with real music? A guitar and a voice, which the band has nothing of the kind of, through the default network, from disk to disk. Credit, as the licence asks: *Let's Go Fishin'*, Karissa Hobbs (CC BY 3.0), from the Free Music Archive.
+# The default network has never heard a record: it learned on the band, whose instruments are sampled and whose singer is a synthesiser. What happens with real music? A guitar, a bass and a human voice, through the default network, from disk to disk. Credit, as the licence asks: *Let's Go Fishin'*, Karissa Hobbs (CC BY 3.0), from the Free Music Archive.
 
 # %%
 real, real_rate = recording("fishin", start=30.0, seconds=12.0)
@@ -2280,6 +2280,6 @@ show_claims(claims)
 # - A. Défossez, N. Usunier, L. Bottou and F. Bach, *Music source separation in the waveform domain*, arXiv 1911.13254, 2019/2021: shifts.
 # - A. Défossez, *Hybrid spectrogram and waveform source separation*, Music Demixing Workshop, ISMIR 2021: bags.
 # - S. Rouard, F. Massa and A. Défossez, *Hybrid transformers for music source separation*, ICASSP 2023: cleaning, fine-tuning by stem, the full training.
-# - S. Venkatesh et al., *Real-time low-latency music source separation using hybrid spectrogram-TasNet*, ICASSP 2024: the 23 ms that live separators aim at.
+# - S. Venkatesh et al., *Real-time low-latency music source separation using hybrid spectrogram-TasNet*, ICASSP 2024: the 23 ms that live separators aim at. (RT-STT's number is from its own paper, see `data/paper/real_time_scores.csv`.)
 # - B. Polyak and A. Juditsky, *Acceleration of stochastic approximation by averaging*, SIAM J. Control and Optimization 1992.
 # - ONNX, onnx.ai; the packages `demucs` and `openunmix` (MIT), whose behaviour the tests compare with. All code here is the course's own.
