@@ -954,12 +954,13 @@ def by_ema(gamma, N):
 leaf = e_0.clone().requires_grad_()
 slope, = torch.autograd.grad((cloud - leaf[k_0]).square().sum(), leaf)
 by_gradient = lambda a: e_0 - (a / (2 * n_0))[:, None] * slope
-steady = by_gradient(torch.full((3,), 0.01).double())
+steady = by_gradient(torch.full((3,), 0.01, dtype=torch.double))
 N_other = n_0 * torch.tensor([0.5, 3.0, 20.0])
 a_other = 0.01 * n_0 / (0.99 * N_other + 0.01 * n_0)
-assert torch.allclose(by_ema(0.99, n_0), steady, atol=1e-12)        # steady use
-assert torch.allclose(by_ema(0.99, N_other), by_gradient(a_other), atol=1e-12)      # any use
-assert torch.allclose(by_ema(0.0, N_other), kmeans(cloud, 3, 1, codebook=e_0), atol=1e-12)
+equal = lambda x, y: torch.allclose(x, y, rtol=0, atol=1e-12)
+assert equal(by_ema(0.99, n_0), steady)                             # steady use
+assert equal(by_ema(0.99, N_other), by_gradient(a_other))           # any use
+assert equal(by_ema(0.0, N_other), kmeans(cloud, 3, 1, codebook=e_0))
 print("EMA = gradient step of rate a / 2n; gamma = 0: k-means")
 
 # %% [markdown]

@@ -2265,8 +2265,9 @@ claims += [
     Claim("BS-RoFormer reaches 9.80 dB", LU, "18.13", "9.80 dB", "not run", NEEDS_REAL_DATA)]
 if experiment.BAND_SPLIT in font:
     over = (font[experiment.BAND_SPLIT] - font[experiment.UNMIX]).nanmean(1)
-    claims.append(Claim("It does on another soundfont, too", "this chapter", "18.14", None,
-                        difference_in_words(over), same_trend(over)))
+    claims.append(Claim("band_split_band beats Open-Unmix on another soundfont, too",
+                        "this chapter", "18.14", None, difference_in_words(over),
+                        same_trend(over)))
 show_claims(claims)
 
 # %% [markdown]
