@@ -1325,9 +1325,12 @@ show_table([[name, *values] for name, values in now.items()],
            digits=2, caption="htdemucs_band, second layer, one chunk of the recording.")
 diagonal = {name: share > 2 * equal for name, (share, equal, _) in now.items()}
 print({name: "on the diagonal" if yes else "not on the diagonal" for name, yes in diagonal.items()})
+assert not any(diagonal.values())
 
 # %% [markdown]
-# If the weights were equal, the share would be that of the second column. Listen to what was looked at, to have it in your ear:
+# If the weights were equal, the share would be that of the second column. So the answer to "does it?" is *no*, as far as this network has learned: its listeners don't look for their own moment. All share the moments that they look at, the upright stripes of the figure, and the last column says over how much of the chunk they spread them. Nothing in the loss asks for a diagonal; a network that uses its outer layers first (section 8.9) may get along without.
+#
+# Listen to what was looked at, to have it in your ear:
 
 # %%
 listen(chunk, rate, "the chunk")
@@ -1505,7 +1508,7 @@ logs = {names.get(name, name): np.array([
     if (row["variant"], row["seed"]) == (name, "0")]).T for name in equal_time}
 axis = plot_losses({name: tuple(log) for name, log in logs.items()}, smoothing=40)
 show(axis, "L1 loss while learning, smoothed over 40 steps; the curves end when the time is up.",
-     "Three restless curves of unequal length; the one of Demucs goes lowest and lasts longest.")
+     "Four restless curves of unequal length; the one of Demucs goes lowest and lasts longest.")
 
 # %% [markdown]
 # **The authors' table.** Trained at full size, with 800 songs besides MUSDB18-HQ (chapter 1's MUSDB18, uncompressed):

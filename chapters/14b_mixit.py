@@ -907,8 +907,12 @@ show_table([[what, mean_interval(lead), int((lead > 0).sum())] for what, lead in
            ["comparison", "SI-SDRi, dB", "songs of 20"], digits=1,
            caption="Differences of the mean over stems, paired over songs, 95% interval.")
 assert leads["supervised Demucs, above MixIT with the oracle"].mean() > 0
+bands = leads["MixIT, above bands of equal energy, the oracle for both"]
+assert not (bands > 0).all()
 
 # %% [markdown]
+# Bands that know nothing of music stand beside the network that has learned, by the same oracle: what is gained with an oracle says what the pieces *allow*, not that a network has learned to separate. Whoever reports such a score should report that of a cut without learning, too.
+#
 # ## 14b.11 With and against the beat
 #
 # MixIT's fear is dependence, and music has two kinds. *Within* a song the stems follow one beat and one key, so that a network might tell songs apart by beat and leave stems together, as in 14b.8. *Between* the two songs there is none, if they are unrelated; if they share beat and key, their notes coincide. One can turn both:
