@@ -663,6 +663,8 @@ def separate_with_diffusion(denoiser: Callable, mixture: Tensor, sources: int, s
     if mixture.ndim != 2 or 0 in mixture.shape or guidance not in ("dirac", "gaussian"):
         raise ValueError(f"mixture has shape {tuple(mixture.shape)}, guidance is {guidance!r}; "
                          "expected (batch, time), not empty, and 'dirac' or 'gaussian'")
+    if not torch.isfinite(mixture).all():
+        raise ValueError("mixture holds NaN or infinite samples; expected finite ones")
     shape = (len(mixture), sources, mixture.shape[-1])
     if guidance == "gaussian":
         slope = gaussian_slope(denoiser, mixture, gamma)
