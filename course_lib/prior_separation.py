@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['pair_posterior', 'gaussian_posterior', 'SumTable', 'count_sums', 'log_likelihood', 'joint_logits', 'sample_pairs',
-           'sample_factored', 'separate_codes', 'best_draw', 'masked_parts', 'PartPriors', 'count_into',
-           'PartPriorsStep', 'stepwise', 'score', 'GaussianMixtureDenoiser', 'euler_step', 'karras_sigmas', 'churned',
+           'sample_factored', 'separate_codes', 'resampling', 'best_draw', 'masked_parts', 'PartPriors', 'count_into',
+           'PartPriorsStep', 'Stepwise', 'score', 'GaussianMixtureDenoiser', 'euler_step', 'karras_sigmas', 'churned',
            'free_slope', 'sample_sources', 'preconditioning', 'denoising_loss', 'noise_features', 'NoiseBlock',
            'GlobalBlock', 'SourceUNet', 'Denoiser', 'DenoisingStep', 'put_in', 'constrained', 'dirac_slope',
            'gaussian_slope', 'separate_with_diffusion']
@@ -179,13 +179,16 @@ def sample_factored(logits_1: Tensor, logits_2: Tensor, likelihood: Tensor,
 @torch.no_grad()
 def separate_codes(priors: Sequence[Callable], table: SumTable, mixed: Tensor, draws: int = 1,
                    temperature: float = 1.0, top_k: int = 0, smoothing: float = 1.0,
-                   generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+                   resampled: bool = False, generator: torch.Generator | None = None
+                   ) -> tuple[Tensor, Tensor]:
     """Draw the codes of two parts, one pair after the other, given those of their sum.
 
     priors: two functions, the codes so far (draw, t) to the logits of the next (draw, bins).
     mixed: (time,), the mixture's codes. temperature, top_k: see `sample_pairs`; smoothing: see
-    `log_likelihood`. Returns codes (draw, 2, time), and of each draw the sum over time of ln
-    p(km | all before), (draw,). ValueError for other shapes, and draws below 1.
+    `log_likelihood`. resampled: let draws that the mixture speaks against be replaced by copies of
+    others (`resampling`); priors with a memory then need a method reorder. Returns codes (draw, 2,
+    time), and the logarithm of each draw's weight, (draw,): the sum over time of (19.6), evened out
+    at each resampling. ValueError for other shapes, and draws below 1.
     Source: Postolache et al. 2023, algorithm 1; section 19.5.
     """
     if mixed.ndim != 1 or not len(mixed) or draws < 1 or len(priors) != 2:
@@ -206,7 +209,29 @@ def separate_codes(priors: Sequence[Callable], table: SumTable, mixed: Tensor, d
             pair, told_by_all = sample_factored(*told, temperature, generator)
         evidence = evidence + told_by_all
         codes = torch.cat([codes, pair[:, :, None]], 2)
+        if resampled:
+            order, evidence = resampling(evidence, generator)
+            codes = codes[order]
+            for prior in priors:
+                getattr(prior, "reorder", lambda order: None)(order)
     return codes, evidence
+
+# %% ../chapters/19_prior_separation.ipynb #b6496f30
+def resampling(log_weights: Tensor, generator: torch.Generator | None = None
+               ) -> tuple[Tensor, Tensor]:
+    """Which draws go on, and their weights: indices (draw,) and logarithms (draw,).
+
+    Where the weights w (draw,) count as fewer than half of the draws, (sum w)^2 / sum w^2, draws
+    are drawn anew by weight, and all weights become their mean; else nothing changes.
+    ValueError for another shape. Source: Gordon et al. 1993 (particle filters); section 19.5.
+    """
+    if log_weights.ndim != 1 or not len(log_weights):
+        raise ValueError(f"log_weights has shape {tuple(log_weights.shape)}; expected (draw,)")
+    share, count = log_weights.softmax(0), len(log_weights)
+    if 1 / share.square().sum() >= count / 2:
+        return torch.arange(count), log_weights
+    order = torch.multinomial(share, count, replacement=True, generator=generator)
+    return order, (log_weights.logsumexp(0) - math.log(count)).expand(count)
 
 # %% ../chapters/19_prior_separation.ipynb #02c9a617
 def best_draw(parts: Tensor, mixture: Tensor) -> tuple[int, Tensor]:
@@ -285,27 +310,34 @@ class PartPriorsStep:
         return model(codes).mean()
 
 # %% ../chapters/19_prior_separation.ipynb #5622f2cf
-def stepwise(prior: ConditionalAutoregressive2D) -> Callable[[Tensor], Tensor]:
+class Stepwise:
     """A transformer over codes as `separate_codes` asks: (draw, t) to logits (draw, bins).
 
     Keys and values of earlier calls are kept, so each call must bring one code more than the last;
-    a call without codes begins anew. ValueError for a model in training mode, and other calls.
-    Source: section 12.6; section 19.6.
+    a call without codes begins anew. reorder(order): from now on, the draws are these of the old.
+    ValueError for a model in training mode, and other calls. Source: section 12.6; section 19.6.
     """
-    if prior.training:
-        raise ValueError("the prior is in training mode; call eval() first")
-    memory = {"caches": prior.transformer.caches(), "time": 0}
 
-    def logits(codes: Tensor) -> Tensor:
+    def __init__(self, prior: ConditionalAutoregressive2D):
+        if prior.training:
+            raise ValueError("the prior is in training mode; call eval() first")
+        self.prior, self.caches, self.time = prior, prior.transformer.caches(), 0
+
+    def __call__(self, codes: Tensor) -> Tensor:
         time = codes.shape[1]
         if time == 0:
-            memory.update(caches=prior.transformer.caches(), time=0)
-        if time != memory["time"]:
-            raise ValueError(f"{time} codes came, expected {memory['time']}; one more each time")
-        memory["time"] += 1
-        return prior.logits(F.pad(codes, (0, 1)), caches=memory["caches"], start=time,
-                            stop=time + 1)[:, -1]
-    return logits
+            self.caches, self.time = self.prior.transformer.caches(), 0
+        if time != self.time:
+            raise ValueError(f"{time} codes came, expected {self.time}; one more each time")
+        self.time += 1
+        return self.prior.logits(F.pad(codes, (0, 1)), caches=self.caches, start=time,
+                                 stop=time + 1)[:, -1]
+
+    def reorder(self, order: Tensor) -> None:
+        if torch.equal(order, torch.arange(len(order))):
+            return
+        for cache in self.caches:
+            cache.keys, cache.values = cache.keys[order], cache.values[order]
 
 # %% ../chapters/19_prior_separation.ipynb #824d0804
 def score(denoised: Tensor, x: Tensor, sigma: float) -> Tensor:

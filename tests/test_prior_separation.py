@@ -1,4 +1,4 @@
-"""Chapter 19's module: exact posteriors, counts, pairs of codes, paths down the noise, guidance; and the edges of each."""
+"""Chapter 19's module: exact posteriors, counts, pairs of codes, paths down the noise, guidance; and their edges."""
 
 import math
 
@@ -15,6 +15,7 @@ from course_lib.prior_separation import (
     PartPriors,
     PartPriorsStep,
     SourceUNet,
+    Stepwise,
     SumTable,
     best_draw,
     churned,
@@ -35,13 +36,13 @@ from course_lib.prior_separation import (
     pair_posterior,
     preconditioning,
     put_in,
+    resampling,
     sample_factored,
     sample_pairs,
     sample_sources,
     score,
     separate_codes,
     separate_with_diffusion,
-    stepwise,
 )
 from course_lib.spectral import ideal_ratio_mask
 
@@ -189,9 +190,9 @@ def test_weighted_draws_are_the_posterior_of_whole_rows():
         told = log_likelihood(table, int(mixed[t]), 0.5)
         log_p += rule_1(z1[:, :t])[torch.arange(64), z1[:, t]] + rule_2(z2[:, :t])[torch.arange(64), z2[:, t]]
         log_p += told[z1[:, t], z2[:, t]]
-    for top_k in (0, 4):                                                        # both ways to draw; 4 forbids nothing
-        drawn, evidence = separate_codes([rule_1, rule_2], table, mixed, 20_000, top_k=top_k, smoothing=0.5,
-                                         generator=seeded())
+    for options in ({}, dict(top_k=4), dict(resampled=True)):                   # 4 of 4 pairs: forbids nothing
+        drawn, evidence = separate_codes([rule_1, rule_2], table, mixed, 20_000, smoothing=0.5, generator=seeded(),
+                                         **options)
         number = (drawn.flatten(1) * torch.tensor([32, 16, 8, 4, 2, 1])).sum(1)
         weighted = torch.bincount(number, evidence.softmax(0), minlength=64)
         assert (weighted - log_p.softmax(0)).abs().sum() / 2 < 0.05
@@ -208,6 +209,28 @@ def test_separate_codes_edges():
     for mixed, draws in ((torch.zeros(0, dtype=torch.long), 1), (torch.tensor([[1]]), 1), (torch.tensor([1]), 0)):
         with pytest.raises(ValueError, match="mixed has shape"):
             separate_codes([flat, flat], table, mixed, draws)
+
+
+def test_resampling_only_where_weights_differ():
+    even = torch.tensor([-3.0, -3.1, -2.9, -3.0])
+    order, weights = resampling(even)
+    assert order.tolist() == [0, 1, 2, 3] and torch.equal(weights, even)
+    order, weights = resampling(torch.tensor([0.0, -50.0, -50.0, -50.0]), seeded())
+    assert order.tolist() == [0, 0, 0, 0] and torch.allclose(weights, torch.tensor(-math.log(4)).expand(4))
+    assert resampling(torch.tensor([-7.0]))[0].tolist() == [0]                                  # one draw
+    with pytest.raises(ValueError, match="log_weights"):
+        resampling(torch.zeros(0))
+
+
+def test_memory_follows_the_draws():
+    prior = small_priors().priors[0].eval()
+    ask, row = Stepwise(prior), torch.randint(5, (3, 8), generator=seeded())
+    order = torch.tensor([2, 0, 0])
+    with torch.no_grad():
+        for t in range(4):
+            ask(row[:, :t])
+        ask.reorder(order)
+        assert torch.allclose(ask(row[order][:, :4]), prior.logits(row[order])[:, 4], atol=1e-5)
 
 
 def test_best_draw_and_masks():
@@ -250,7 +273,7 @@ def test_priors_never_hear_each_other():
 def test_stepwise_gives_what_all_at_once_gives():
     prior = small_priors().priors[0].eval()
     row = torch.randint(5, (2, 8), generator=seeded())
-    ask = stepwise(prior)
+    ask = Stepwise(prior)
     with torch.no_grad():
         for _ in range(2):                                                                 # it begins anew
             found = torch.stack([ask(row[:, :t]) for t in range(8)], 1)
@@ -258,7 +281,7 @@ def test_stepwise_gives_what_all_at_once_gives():
         with pytest.raises(ValueError, match="one more each time"):
             ask(row[:, :3])
     with pytest.raises(ValueError, match="eval"):
-        stepwise(prior.train())
+        Stepwise(prior.train())
 
 
 def test_counts_go_with_the_priors():
@@ -338,7 +361,7 @@ def test_paths_repeat_and_refuse():
 def test_preconditioning_and_loss():
     sigma = torch.tensor([0.01, 0.1, 3.0])
     skip, into, out = preconditioning(sigma, 0.1)
-    assert torch.allclose(skip + out.square() / 0.01, torch.ones(3))        # c_out^2: what the Wiener mask leaves of 0.1
+    assert torch.allclose(skip + out.square() / 0.01, torch.ones(3))        # c_out^2: what a Wiener mask leaves
     assert torch.allclose(into.square() * (sigma.square() + 0.01), torch.ones(3))
     x, noise = 0.1 * torch.randn(3, 2, 9000, generator=seeded()), torch.randn(3, 2, 9000, generator=seeded(1))
     wiener = lambda x, sigma: preconditioning(sigma, 0.1)[0][:, None, None] * x            # noqa: E731
@@ -479,5 +502,5 @@ def test_separation_edges():
         with pytest.raises(ValueError, match="guidance is|empty"):
             separate_with_diffusion(**{"denoiser": denoiser, "mixture": torch.zeros(1, 6), "sources": 2,
                                        "sigmas": levels, **bad})
-    with pytest.raises(ValueError, match="NaN|finite|nan"):
+    with pytest.raises(ValueError, match="NaN"):
         separate_with_diffusion(denoiser, torch.full((1, 6), math.nan), 2, levels)

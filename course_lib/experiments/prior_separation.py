@@ -24,6 +24,7 @@ from course_lib.experiments.tagbox import tagbox
 from course_lib.metrics import sdr, si_sdr
 from course_lib.paths import data_dir
 from course_lib.prior_separation import (
+    Stepwise,
     SumTable,
     best_draw,
     denoising_loss,
@@ -34,7 +35,6 @@ from course_lib.prior_separation import (
     sample_sources,
     separate_codes,
     separate_with_diffusion,
-    stepwise,
 )
 from course_lib.progress import progress
 from course_lib.results import machine
@@ -207,6 +207,7 @@ class Sizes:
     churn: float = 20.0
     gamma: float = 1.5
     draws: int = 8                    # of codes, of which the best is chosen
+    particles: int = 16               # draws that are resampled
     smoothing: float = 1.0
     drawn: int = 12                   # pieces made from nothing, and to go with given sources
 
@@ -216,10 +217,11 @@ SILENCE, MIXTURE, IDEAL = "silence", "mixture", "ideal ratio mask"
 MIXIT, TAGBOX, UNMIX, TRANSFORMER = "MixIT, oracle", "TagBox", "Open-Unmix", "HT Demucs"
 DIRAC = {n: f"Dirac, rest to {stem}" for n, stem in enumerate(STEMS)}
 GAUSSIAN, NO_CHURN = "Gaussian guidance", "Dirac, rest to other, no churn"
-LASS, LASS_BEST, LASS_MASKED = "LASS, one draw", "LASS, best draw", "LASS, best draw, as mask"
+LASS, PARTICLES = "LASS", "particles"
+ONE, BEST, MASKED = "LASS, one draw", "LASS, best draw", "LASS, as mask"
 CODED, FLAT, NO_COUNTS = "codes of the true stems", "LASS without priors", "LASS without the mixture"
 COMMON = (SILENCE, MIXTURE, IDEAL, UNMIX, TRANSFORMER, MIXIT, TAGBOX)
-METHODS = {PAIR: (*COMMON, CODED, LASS, FLAT, NO_COUNTS, DIRAC[2]),
+METHODS = {PAIR: (*COMMON, CODED, LASS, PARTICLES, FLAT, NO_COUNTS, DIRAC[2]),
            FOUR: (*COMMON, *DIRAC.values(), NO_CHURN, GAUSSIAN)}
 DRAWN, BOUND, THROUGH = "drawn", "codec", "true signals"
 SOURCES = {PAIR: PARTS, FOUR: STEMS}
@@ -270,7 +272,7 @@ def by_codes(method: str, pairs: Tensor, sizes: Sizes, seed: int = 0) -> dict[st
         return {CODED: torch.stack([codec.decode(encoded(codec, pair, LEVEL), LEVEL)[:, 0] for pair in pairs])}
     model = load_trained(CODE_PRIORS)
     table = model.table
-    priors = [stepwise(prior) for prior in model.priors]
+    priors: list = [Stepwise(prior) for prior in model.priors]
     if method == FLAT:
         priors = [lambda codes: torch.zeros(len(codes), table.bins)] * 2
     if method == NO_COUNTS:                                # as if no pair had ever been seen: the mixture says nothing
@@ -278,11 +280,15 @@ def by_codes(method: str, pairs: Tensor, sizes: Sizes, seed: int = 0) -> dict[st
     found: dict[str, list[Tensor]] = {}
     for mixture in progress(pairs.sum(1), method):
         mixed = encoded(codec, mixture[None], LEVEL)[0]
-        codes, _ = separate_codes(priors, table, mixed, sizes.draws, smoothing=sizes.smoothing, generator=generator)
+        draws = {LASS: sizes.draws, PARTICLES: sizes.particles}.get(method, 1)
+        codes, weights = separate_codes(priors, table, mixed, draws, smoothing=sizes.smoothing,
+                                        resampled=method == PARTICLES, generator=generator)
         parts = codec.decode(codes.flatten(0, 1), LEVEL)[:, 0].unflatten(0, codes.shape[:2])
+        likeliest = parts[int(weights.argmax())]
         best = parts[best_draw(parts, mixture)[0]]
-        given = {LASS: parts[0], LASS_BEST: best, LASS_MASKED: masked_parts(best, mixture)} if method == LASS else {
-            method: parts[0]}
+        given = {LASS: {ONE: parts[0], BEST: best, MASKED: masked_parts(best, mixture)},
+                 PARTICLES: {PARTICLES: likeliest, f"{PARTICLES}, as mask": masked_parts(likeliest, mixture)}}.get(
+                     method, {method: parts[0]})
         for name, signals in given.items():
             found.setdefault(name, []).append(signals)
     return {name: torch.stack(signals) for name, signals in found.items()}
@@ -303,7 +309,8 @@ def by_others(method: str, sources: Tensor, which: str) -> Tensor:
                             for x, one in zip(mixtures, sources)])
     if method == TAGBOX:
         sizes = TagBoxSizes()
-        by_stem = [[song["masked"] for song in tagbox(mixtures, stem, sizes)] for stem in SOURCES[which]]
+        with torch.enable_grad():
+            by_stem = [[song["masked"].detach() for song in tagbox(mixtures, stem, sizes)] for stem in SOURCES[which]]
         return torch.stack([torch.stack(songs) for songs in by_stem], 1)
     network = load_trained({UNMIX: "open_unmix_band", TRANSFORMER: "htdemucs_band"}[method])
     places = [STEMS.index(stem) for stem in SOURCES[which]]
