@@ -201,7 +201,7 @@ class Sizes:
     songs: int = 20
     start: float = 8.0                # seconds into a song
     seconds: float = 2.9721541950113378
-    steps: int = 100                  # of the diffusion, from sigma_max to sigma_min
+    steps: int = 50                   # of the diffusion, from sigma_max to sigma_min
     sigma_max: float = 1.0
     sigma_min: float = 1e-3
     churn: float = 20.0
