@@ -220,8 +220,8 @@ GAUSSIAN, NO_CHURN = "Gaussian guidance", "Dirac, rest to other, no churn"
 LASS, PARTICLES = "LASS", "particles"
 ONE, BEST, MASKED = "LASS, one draw", "LASS, best draw", "LASS, as mask"
 CODED, FLAT, NO_COUNTS = "codes of the true stems", "LASS without priors", "LASS without the mixture"
-COMMON = (SILENCE, MIXTURE, IDEAL, UNMIX, TRANSFORMER, MIXIT, TAGBOX)
-METHODS = {PAIR: (*COMMON, CODED, LASS, PARTICLES, FLAT, NO_COUNTS, DIRAC[2]),
+COMMON = (SILENCE, MIXTURE, IDEAL, UNMIX, TRANSFORMER, MIXIT)
+METHODS = {PAIR: (*COMMON, TAGBOX, CODED, LASS, PARTICLES, FLAT, NO_COUNTS, DIRAC[2]),
            FOUR: (*COMMON, *DIRAC.values(), NO_CHURN, GAUSSIAN)}
 DRAWN, BOUND, THROUGH = "drawn", "codec", "true signals"
 SOURCES = {PAIR: PARTS, FOUR: STEMS}
@@ -342,7 +342,7 @@ def separated(run: Run, work: Work) -> dict[str, Tensor]:
         found = by_diffusion(run.method, given.of(run.set).sum(1), sizes)
         return {run.method: found[:, [STEMS.index(stem) for stem in SOURCES[run.set]]]}
     fine = given.of(run.set, fine=True)
-    found = by_codes(run.method, fine, sizes) if run.method in (CODED, LASS, FLAT, NO_COUNTS) else {
+    found = by_codes(run.method, fine, sizes) if run.method in (CODED, LASS, PARTICLES, FLAT, NO_COUNTS) else {
         run.method: by_others(run.method, fine, run.set)}
     return {name: resample(signals, demucs.RATE, RATE) for name, signals in found.items()}
 
