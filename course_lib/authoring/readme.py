@@ -53,6 +53,7 @@ def models_table(root: Path) -> str:
 
 
 SCORES = {"sdr": "SDR {:.1f} dB", "snr": "SNR {:.1f} dB", "bits": "{:.2f} bits a symbol", "roc_auc": "ROC-AUC {:.2f}",
+          "loss": "loss {:.2f}",
           "convergence_0": "spectral convergence {:.1f} dB at the finest level"}
 
 
