@@ -29,6 +29,10 @@ EXPERIMENTS = {
         "course_lib.experiments.band_split",
         "chapter 18's band-split networks: split, positions, masks, and two forerunners in equal time",
     ),
+    "prior_separation": (
+        "course_lib.experiments.prior_separation",
+        "chapter 19's separation with priors, over codes and by diffusion, and other methods on the same pieces",
+    ),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
     "sparse_attention": (
         "course_lib.experiments.sparse_attention",
