@@ -1221,7 +1221,7 @@ show_claims(claims)
 #
 # ## 16.15 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/16_music_translation.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** A discriminator for four domains gives the logits (2, 0, 0, 0) for a code of domain 0. What is $L_C$? And for logits (0, 0, 0, 0)?
 #

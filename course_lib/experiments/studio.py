@@ -1,6 +1,6 @@
 """Chapter 17's measurements: the studio from end to end, on test songs of the band.
 
-A song is SECONDS of it, stereo at 44.1 kHz. Four questions, a part each:
+A song is SECONDS of it, stereo at 44.1 kHz. Five questions, a part each:
 
 - "stems": how good are stems, and remixes made of them? SDR against the true stems, and against the remix
   of the true stems, for each of MIXES; beside them a quarter of the song as every stem, and the ideal ratio mask.
@@ -10,6 +10,9 @@ A song is SECONDS of it, stereo at 44.1 kHz. Four questions, a part each:
   over its chunks and tags.
 - "steer": guitar by TagBox, from the song, from the separated "other" and from the true one; SDR above that of what
   was steered (the song, for all).
+- "translate": the voice, separated, played by TARGETS. Of each song the VOICE_SECONDS in which one voice sings most
+  and alone; agreement of chroma and share of right pitches (chapter 16) against its notes, played by the target.
+  Beside it the true voice, translated; both left as they are; and another song's notes.
 - "seconds": processor time of every step per second of song, on one thread.
 """
 
@@ -22,13 +25,26 @@ from torch import Tensor
 from course_lib.data import STEMS, Track, open_tracks
 from course_lib.data.band import compose
 from course_lib.data.band.library import SPLITS
+from course_lib.data.band.song import Note, Song
 from course_lib.data.loaders import chunk_generator
+from course_lib.data.resampling import resample
 from course_lib.data.tracks import SIX_STEMS
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.experiments.taggers import FRAME, TAGS, activity, sounding
+from course_lib.experiments.translation import RATE, chroma_agreement, pitch_agreement, play
 from course_lib.results import machine
 from course_lib.spectral import apply_mask, ideal_ratio_mask, istft, song_sdr, stft
-from course_lib.studio import Mix, Models, Studio, remixed, split_by_tag, stems_of, tags_of_sound
+from course_lib.studio import (
+    TRANSLATOR,
+    Mix,
+    Models,
+    Studio,
+    remixed,
+    split_by_tag,
+    stems_of,
+    tags_of_sound,
+    translated,
+)
 from course_lib.taggers import roc_auc
 
 TOPIC, SECONDS, CHUNK = "17_studio", 20.0, 5.0
@@ -40,6 +56,8 @@ MIXES = {
     "drums -6, bass +3 dB": Mix(gains={"drums": -6.0, "bass": 3.0}), "drums alone": Mix(solos=("drums",)),
 }
 FROM_SONG, OWN, LOUDEST, TRUE = "song", "own stem", "loudest stem", "true own stem"
+TARGETS, VOICE_SECONDS = ("flute", "cello"), 4.0
+PLAYED, LEFT, ANOTHER = "translated", "left as it is", "another song's notes"
 LEAST = 0.01                             # RMS from which a guitar, and the rest of "other", count as sounding
 
 
@@ -67,7 +85,7 @@ class Run:
 def runs(work: Work) -> list[Run]:
     """All of them."""
     parts = {"tags": SEPARATORS[:1], "stems": (*SEPARATORS, IDEAL, QUARTER), "steer": SEPARATORS[:1],
-             "seconds": SEPARATORS[:1]}
+             "translate": SEPARATORS, "seconds": SEPARATORS[:1]}
     return [Run(part, method) for part, methods in parts.items() for method in methods]
 
 
@@ -183,6 +201,58 @@ def steer_rows(run: Run, work: Work) -> dict[str, list[dict]]:
     return {"steered": rows}
 
 
+def lone_voice(song: Song, seconds: float = VOICE_SECONDS, step: float = 0.5) -> tuple[float, list[Note]]:
+    """Where the lead voice sings most while no other does: the start in seconds, and its notes from there on.
+
+    ValueError where there is no such place.
+    """
+    lead = [note for part in song.parts if (part.stem, part.role) == ("vocals", "lead") for note in part.notes]
+    others = [note for part in song.parts if part.stem == "vocals" and part.role != "lead" for note in part.notes]
+    best = 0.0, 0.0, []
+    for k in range(int((song.seconds - seconds) / step) + 1):
+        start = k * step
+        if within(others, start, seconds):
+            continue
+        notes = within(lead, start, seconds)
+        if sum(note.duration for note in notes) > best[0] + 1e-9:
+            best = sum(note.duration for note in notes), start, notes
+    if not best[2]:
+        raise ValueError(f"song {song.seed} has no {seconds:g} s in which one voice sings alone")
+    return best[1:]
+
+
+def within(notes: list[Note], start: float, seconds: float) -> list[Note]:
+    """What of the notes sounds from `start` on for so many seconds, counted from there."""
+    found = []
+    for note in notes:
+        onset, end = max(note.onset - start, 0.0), min(note.onset + note.duration - start, seconds)
+        if end > onset:
+            found.append(note._replace(onset=onset, duration=end - onset))
+    return found
+
+
+def translate_rows(run: Run, work: Work) -> dict[str, list[dict]]:
+    """How near a voice, separated and translated, is to its notes on the target, a row a sound."""
+    models, rows, songs = Models(), [], []
+    for track, seed in zip(work.given, SPLITS["test"]):
+        start, notes = lone_voice(compose(seed, SECONDS))
+        piece = track.excerpt(start, VOICE_SECONDS)
+        found = stems_of(models.separator(run.method), piece.mixture, piece.rate)["vocals"]
+        songs.append((track.name, notes, {"separated voice": found, "true voice": piece["vocals"]}, piece.rate))
+    for number, (name, notes, voices, rate) in enumerate(songs):
+        for to in TARGETS:
+            truth = play(notes, to, VOICE_SECONDS)
+            sounds = {("", ANOTHER): play(songs[(number + 1) % len(songs)][1], to, VOICE_SECONDS)}
+            for start, voice in voices.items():
+                y = translated(models.translator(TRANSLATOR), voice, rate, to, seed=number)
+                for way, x in ((PLAYED, y), (LEFT, voice)):
+                    sounds[start, way] = resample(x.mean(0), rate, RATE)[:len(truth)]
+            rows += [{"song": name, "to": to, "start": start, "way": way,
+                      "chroma": f"{chroma_agreement(x, truth):.4f}", "pitch": f"{pitch_agreement(x, truth):.4f}"}
+                     for (start, way), x in sounds.items()]
+    return {"translated": rows}
+
+
 def time_rows(run: Run, work: Work) -> dict[str, list[dict]]:
     """Processor seconds of each step per second of song."""
     models, rows, seconds = Models(), [], work.settings.timed_seconds
@@ -200,7 +270,8 @@ def time_rows(run: Run, work: Work) -> dict[str, list[dict]]:
     return {"seconds": rows}
 
 
-PARTS = {"stems": stem_rows, "tags": tag_rows, "steer": steer_rows, "seconds": time_rows}
+PARTS = {"stems": stem_rows, "tags": tag_rows, "steer": steer_rows,
+         "translate": translate_rows, "seconds": time_rows}
 
 
 def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
@@ -214,11 +285,12 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
 
 def facts(work: Work) -> dict:
     return {"data": f"test songs of the band, {SECONDS:g} s each, stereo 44,100 Hz",
-            "score": "SDR in dB, both channels together; roc_auc over a song's chunks and tags"}
+            "score": "SDR in dB, both channels together; roc_auc over a song's chunks and tags; chroma: mean "
+            "correlation of frames; pitch: share of frames with the nearest semitone right"}
 
 
-EXPERIMENT = Experiment(name="studio", what="The studio from end to end: stems, remixes, tags of stems, steering, time",
-                        topic=TOPIC, stages=[runs], run=one_run, settings=Sizes(), prepare=prepare,
+EXPERIMENT = Experiment(name="studio", what="The studio from end to end: stems, remixes, tags of stems, steering, "
+                        "translating, time", topic=TOPIC, stages=[runs], run=one_run, settings=Sizes(), prepare=prepare,
                         names=(*PARTS, *SEPARATORS, IDEAL, QUARTER, FROM_SONG, OWN, LOUDEST, TRUE), facts=facts)
 
-__all__ = ["EXPERIMENT", "MIXES", "Run", "SEPARATORS", "Sizes", "four_of", "heard_by", "stem_for"]
+__all__ = ["EXPERIMENT", "MIXES", "Run", "SEPARATORS", "Sizes", "four_of", "heard_by", "lone_voice", "stem_for"]

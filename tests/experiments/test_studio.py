@@ -1,9 +1,12 @@
 """Chapter 17's experiment on one short song: rows, bounds, and what a chunk's tags are asked of."""
 
+from collections import Counter
+
 import pytest
 import torch
 
 from course_lib.data import STEMS
+from course_lib.data.band.song import Note, Part, Song
 from course_lib.experiments import studio as experiment
 from course_lib.experiments.runner import run_experiment
 from course_lib.experiments.taggers import TAGS
@@ -38,6 +41,27 @@ def test_the_shipped_table_says_how_it_was_made():
     assert card["settings"] == {**experiment.EXPERIMENT.settings.__dict__}
     songs = {row["song"] for row in table.rows("stems")}
     assert len(songs) == experiment.Sizes().songs and len({row["song"] for row in table.rows("areas")}) == len(songs)
+
+
+def test_where_a_voice_sings_alone():
+    """The piece with most of the lead voice, and never one with a second voice; its notes from there on."""
+    lead = Part("vocals", "vocals", 1, [Note(0.5, 3.0, 60, 90), Note(6.0, 1.0, 62, 90), Note(7.5, 2.0, 64, 90)], "lead")
+    backing = Part("vocals", "vocals", 2, [Note(3.0, 0.2, 64, 90)], "backing")
+    song = Song(0, "pop", 120.0, "C major", 12.0, [lead, backing])
+    start, notes = experiment.lone_voice(song)
+    assert start == 5.5 and notes == [Note(0.5, 1.0, 62, 90), Note(2.0, 2.0, 64, 90)]
+    assert experiment.within(lead.notes, 1.0, 2.0) == [Note(0.0, 2.0, 60, 90)]
+    with pytest.raises(ValueError, match="no 4 s"):
+        experiment.lone_voice(Song(0, "pop", 120.0, "C major", 12.0, [backing]))
+
+
+def test_the_rows_of_translations():
+    """Every song, target and sound has a row; what is left as it is, is the same for all targets but for the truth."""
+    rows = [row for row in Results(experiment.TOPIC).rows("translated") if row["method"] == experiment.SEPARATORS[0]]
+    sounds = Counter((row["to"], row["start"], row["way"]) for row in rows)
+    assert len(sounds) == len(experiment.TARGETS) * 5 and set(sounds.values()) == {experiment.Sizes().songs}
+    mean = lambda way: sum(float(row["pitch"]) for row in rows if row["way"] == way)
+    assert mean(experiment.ANOTHER) < 0.5 * mean(experiment.LEFT) / 2
 
 
 def test_a_small_run(tmp_path, monkeypatch):
