@@ -6,11 +6,17 @@ never asked, never an example, and never sound in a training mixture: songs in w
 source are set aside (`set_aside`), of all others that source is left out. What the separator makes of them is what it
 makes of instruments it has never heard; the tagger has heard brass and winds, but not those without a tag.
 
-`course train query_band` trains the network that comes with the course on `training_questions`.
+`course train query_band` trains the network that comes with the course on `training_questions`. `course experiment
+query` measures it, and trains small ones that differ in where the condition comes in, or in what they are asked by.
+data/results/20_query holds a row a part, method and seed (runs); a row an excerpt with SDRi and SI-SDRi in dB above the
+mixture (excerpts); the level against the mixture of answers to questions for what isn't there (absent); chapter 14's
+excerpts, asked (tagbox); what is heard between two questions (between); and the ablations' songs (ablations).
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +26,46 @@ from torch.utils.data import Dataset
 
 from course_lib.data import Track, open_tracks
 from course_lib.data.band import compose
-from course_lib.data.band.library import FIRST_FREE_SEED
+from course_lib.data.band.library import FIRST_FREE_SEED, SPLITS
+from course_lib.data.band.soundfonts import file_sha256, find_fluid_soundfont
 from course_lib.data.loaders import chunk_generator
 from course_lib.data.mono import mono_tracks
-from course_lib.data.tracks import SIX_STEMS
+from course_lib.data.resampling import resample
+from course_lib.data.tracks import SIX_STEMS, STEMS
+from course_lib.demucs import center_trim
+from course_lib.experiments import tagbox as chapter_14
+from course_lib.experiments.runner import Experiment, Work
+from course_lib.experiments.scoreboard import separate_song
 from course_lib.experiments.taggers import (
     FRAME,
     LEAST,
     RATE,
     SONG_SECONDS,
-    TAGS,
     TaggedSongs,
     activity,
     tagged_songs,
     tags_of,
     tilted,
 )
-from course_lib.metrics import sdr
+from course_lib.metrics import sdr, si_sdr
 from course_lib.paths import data_dir
-from course_lib.query import QueryUnmix, draw_example, embed_example, mixture_and_target, rms, tag_vector
-from course_lib.spectral import stft
-from course_lib.training import load_trained
+from course_lib.query import (
+    QueryStep,
+    QueryUnmix,
+    ask,
+    between,
+    condition_of,
+    draw_example,
+    embed_example,
+    mixture_and_target,
+    rms,
+    tag_vector,
+)
+from course_lib.results import machine, shipped_file
+from course_lib.separating import load_separator
+from course_lib.spectral import apply_mask, ideal_ratio_mask, istft, stft
+from course_lib.training import FitSettings, fit, load_trained, process_batches
+from course_lib.training.schedules import cosine
 
 TOPIC, OURS, TAGGER = "20_query", "query_band", "tagger_band"
 KNOWN = ("drums", "bass", "vocals", "guitar", "piano", "strings", "synth")
@@ -113,8 +138,6 @@ def with_sources(songs: TaggedSongs, seeds: Sequence[int]) -> QuerySongs:
 
 def split_songs(split: str, count: int | None = None, soundfont: Path | None = None) -> QuerySongs:
     """The first songs of a split of the band, of those kept for chapter 13's taggers."""
-    from course_lib.data.band.library import SPLITS
-
     songs = tagged_songs(split, count, soundfont, data_dir() / "training" / "taggers")
     first = SPLITS[split][0] if split in SPLITS else FIRST_FREE_SEED
     return with_sources(songs, range(first, first + len(songs.tracks)))
@@ -253,7 +276,8 @@ class Questions(Dataset):
         examples, weights = torch.zeros(2, self.bank.embeddings.shape[1]), torch.zeros(2)
         for n, (tag, song) in enumerate(zip(tags, songs)):
             examples[n], weights[n] = self._example(tag, song, generator), 1.0
-        return mixture, target, tag_vector(tags, KNOWN), examples, weights, torch.tensor(float(draw() < self.by_example))
+        by_example = torch.tensor(float(draw() < self.by_example))
+        return mixture, target, tag_vector(tags, KNOWN), examples, weights, by_example
 
     def _example(self, tag: str, song: str, generator: torch.Generator) -> Tensor:
         """`Bank.draw`, faster: rows of the tag are known already."""
@@ -284,7 +308,7 @@ def prepare(model: QueryUnmix, data: Questions, count: int = 64) -> None:
     model.query.deviation.copy_(data.bank.embeddings.std(0).clamp_min(1e-3))
 
 
-# ------------------------------------------------------------------------------------------------------------ the scores
+# ----------------------------------------------------------------------------------------------------------- the scores
 
 
 @dataclass(frozen=True)
@@ -348,3 +372,296 @@ def query_scores(model: nn.Module, data: Held) -> dict[str, float]:
     scores = {kind: float(np.mean(list(tags.values()))) for kind, tags in means.items()}
     by_tag = {tag: (means["tags"][tag] + means["examples"][tag]) / 2 for tag in means["tags"]}
     return {"both": (scores["tags"] + scores["examples"]) / 2, **scores, **by_tag}
+
+
+# -------------------------------------------------------------------------------------------------------------- methods
+
+TAG, EXAMPLE, WRONG, WRONG_EXAMPLE = "tag", "example", "wrong tag", "example of another"
+SILENCE, MIXTURE, IDEAL = "silence", "mixture", "ideal ratio mask"
+STEM_MODELS = {"Open-Unmix": "open_unmix_band", "HT Demucs": "htdemucs_band"}
+TEST, FONT, ASIDE = "test songs", "another soundfont", "unseen instruments"
+ABSENT, CHAPTER_14, BETWEEN, ABLATION = "absent", "chapter 14", "between", "ablation"
+PAIRS = (("drums", "bass"), ("vocals", "bass"), ("guitar", "drums"))       # of questions, to go from one to the other
+CHANGES = {                                                 # of the ablations: what is other than in the first
+    "FiLM at every place": {}, "FiLM behind the LSTM": {"where": "bottleneck"},
+    "FiLM in front of it": {"where": "first"}, "concatenation": {"where": "concatenation"},
+    "asked by tags only": {"kinds": "tags"}, "asked by examples only": {"kinds": "examples"},
+}
+SEEDS = (0, 1)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What all runs share."""
+
+    test_songs: int = 20
+    seconds: float = 5.0              # of an excerpt
+    each: int = 4                     # excerpts of a song and instrument, at most
+    examples: int = 1                 # that ask, of one song each
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    hidden_size: int = 128            # of the ablations' networks
+    steps: int = 500
+    batch_size: int = 8
+    rate: float = 3e-3
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is measured, by which method, and the seed of a training."""
+
+    part: str
+    method: str
+    seed: int = 0
+
+
+class Given:
+    """Songs and networks that the runs share, each made when it is first asked for."""
+
+    def __init__(self, sizes: Sizes, cache: Path):
+        self.sizes = sizes
+        self.stems: dict[tuple, Tensor] = {}               # what fixed-stem models gave, by model, part and mixture
+
+    @cached_property
+    def model(self) -> QueryUnmix:
+        return load_trained(OURS).requires_grad_(False)
+
+    @cached_property
+    def learnt(self) -> QuerySongs:
+        return training_songs()
+
+    @cached_property
+    def bank(self) -> Bank:
+        return kept_examples(self.learnt, "train")
+
+    @cached_property
+    def valid_bank(self) -> Bank:
+        return kept_examples(split_songs("valid"), "valid")
+
+    def songs(self, part: str) -> QuerySongs:
+        """The songs of a part."""
+        if part == ASIDE:
+            every = [split_songs("train"), split_songs("further", 100), more_songs(), split_songs("valid")]
+            return joined(*every, split_songs("test", self.sizes.test_songs)).set_aside()
+        return split_songs("test", self.sizes.test_songs, find_fluid_soundfont() if part == FONT else None)
+
+    @cached_property
+    def held(self) -> dict[str, "Held"]:
+        return {}
+
+    def held_of(self, part: str) -> "Held":
+        """Excerpts of a part, with the examples that ask for them: from its own songs, and from valid songs where
+        the tag may be rare."""
+        if part not in self.held:
+            songs, kinds = self.songs(part), UNSEEN if part == ASIDE else KNOWN
+            bank = examples_in(songs, (*KNOWN, *UNSEEN) if part == ASIDE else KNOWN)
+            if part != ASIDE:
+                bank = Bank(torch.cat([bank.embeddings, self.valid_bank.embeddings]),
+                            [*bank.tags, *self.valid_bank.tags], [*bank.songs, *self.valid_bank.songs])
+            self.held[part] = Held(excerpts_of(songs, kinds, self.sizes.seconds, self.sizes.each), bank)
+        return self.held[part]
+
+
+def question(method: str, one: Excerpt, given: Given, bank: Bank, generator: torch.Generator) -> Tensor:
+    """The condition that a method asks an excerpt by."""
+    others = [tag for tag in KNOWN if tag != one.tag]
+    if method == TAG:
+        return condition_of(given.model, one.tag)
+    if method == WRONG:
+        return condition_of(given.model, others[int(torch.randint(len(others), (), generator=generator))])
+    tag = one.tag
+    if method == WRONG_EXAMPLE:
+        tag = others[int(torch.randint(len(others), (), generator=generator))]
+    return condition_of(given.model, example=bank.draw(tag, one.song, generator))
+
+
+def ideal(target: Tensor, mixture: Tensor, n_fft: int = 1024) -> Tensor:
+    """The ideal ratio mask's estimate of a target (time,), with the STFT of the network."""
+    S = stft(torch.stack([target, mixture - target])[:, None], n_fft, n_fft // 2)
+    return istft(apply_mask(ideal_ratio_mask(S, 2.0), S.sum(0)), n_fft, n_fft // 2, length=len(target))[0, 0]
+
+
+def stem_of(tag: str) -> int:
+    """The stem of a four-stem model in which an instrument is."""
+    return STEMS.index(tag if tag in STEMS else "other")
+
+
+def estimate(method: str, one: Excerpt, given: Given, part: str, generator: torch.Generator) -> Tensor:
+    """What a method makes of an excerpt, (time,)."""
+    if method == SILENCE:
+        return torch.zeros_like(one.mixture)
+    if method == MIXTURE:
+        return one.mixture
+    if method == IDEAL:
+        return ideal(one.target, one.mixture)
+    if method in STEM_MODELS:
+        key = (method, part, one.song, one.start)
+        if key not in given.stems:
+            separator = given.stems.setdefault((method,), load_separator(STEM_MODELS[method]))
+            with torch.no_grad():
+                given.stems[key] = separate_song(separator, one.mixture[None], RATE)[:, 0]
+        return given.stems[key][stem_of(one.tag)]
+    c = question(method, one, given, given.held_of(part).bank, generator)
+    return ask(given.model, one.mixture[None], c)[0]
+
+
+def gains(found: Tensor, target: Tensor, mixture: Tensor) -> dict[str, str]:
+    """SDR and SDRi, SI-SDRi in dB; the last is empty for silence, which has none."""
+    value, level = si_sdr(found, target) - si_sdr(mixture, target), sdr(found, target)
+    return {"sdr": f"{float(level):.3f}", "sdri": f"{float(level - sdr(mixture, target)):.3f}",
+            "si_sdri": f"{float(value):.3f}" if bool(value.isfinite()) else ""}
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+
+def main_runs(work: Work) -> list[Run]:
+    """Every method on the three sets of songs."""
+    bounds = [SILENCE, MIXTURE, *STEM_MODELS, IDEAL]
+    parts = [TEST, *([FONT] if fluid() else [])]
+    return [Run(part, method) for part in parts for method in (TAG, EXAMPLE, WRONG, WRONG_EXAMPLE, *bounds)] + [
+        Run(ASIDE, method) for method in (EXAMPLE, WRONG_EXAMPLE, *bounds)]
+
+
+def other_runs(work: Work) -> list[Run]:
+    """Questions for what isn't there, chapter 14's excerpts, and ways between two questions."""
+    return [Run(part, method) for part in (ABSENT, CHAPTER_14) for method in (TAG, EXAMPLE)] + [
+        Run(BETWEEN, f"{first} to {second}") for first, second in PAIRS]
+
+
+def ablations(work: Work) -> list[Run]:
+    """One thing changed at a time, with equal steps."""
+    return [Run(ABLATION, change, seed) for seed in SEEDS for change in CHANGES]
+
+
+def fluid() -> bool:
+    """Whether the soundfont that nothing learned from is on this machine."""
+    try:
+        find_fluid_soundfont()
+    except OSError:
+        return False
+    return True
+
+
+def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
+    """The rows of a run, by table."""
+    began, kinds = time.process_time(), {ABSENT: absent_rows, CHAPTER_14: tagbox_rows, BETWEEN: between_rows,
+                                         ABLATION: ablation_rows}
+    rows = kinds.get(run.part, excerpt_rows)(run, work.given)
+    tables = {ABSENT: "absent", CHAPTER_14: "tagbox", BETWEEN: "between", ABLATION: "ablations"}
+    table = tables.get(run.part, "excerpts")
+    weights = "" if run.part == ABLATION else file_sha256(shipped_file(f"checkpoints/{OURS}.safetensors"))[:16]
+    print(f"  {len(rows)} rows, {time.process_time() - began:.0f} s of one core", flush=True)
+    return {table: rows, "runs": [{"rows": len(rows), "songs": len({row["song"] for row in rows}), "weights": weights,
+                                   "cpu_seconds": f"{time.process_time() - began:.0f}", "machine": machine(),
+                                   "date": time.strftime("%Y-%m-%d", time.gmtime())}]}
+
+
+def excerpt_rows(run: Run, given: Given) -> list[dict]:
+    """SDRi and SI-SDRi of a method on the excerpts of a set."""
+    generator, rows = torch.Generator().manual_seed(run.seed), []
+    for one in given.held_of(run.part).excerpts:
+        found = estimate(run.method, one, given, run.part, generator)
+        rows.append({"song": one.song, "start": f"{one.start:g}", "instrument": one.tag,
+                     **gains(found, one.target, one.mixture)})
+    return rows
+
+
+def absent_rows(run: Run, given: Given) -> list[dict]:
+    """Of test songs and the tags that no source of them has: the level of the answer against the mixture, in dB."""
+    generator, songs, bank = torch.Generator().manual_seed(run.seed), given.songs(TEST), given.held_of(TEST).bank
+    rows, length = [], round(given.sizes.seconds * RATE)
+    for track, sources in zip(songs.tracks, songs.sources):
+        mixture = track.read("mixture", (track.frames - length) // 2, length)
+        for tag in sorted(set(KNOWN) - set().union(*(source.tags for source in sources))):
+            one = Excerpt(track.name, tag, mixture[0], torch.zeros(length), 0.0)
+            found = ask(given.model, mixture, question(run.method, one, given, bank, generator))
+            rows.append({"song": track.name, "instrument": tag,
+                         "level": f"{20 * float(torch.log10(rms(found[0]).clamp_min(1e-8) / rms(mixture[0]))):.2f}"})
+    return rows
+
+
+def tagbox_rows(run: Run, given: Given) -> list[dict]:
+    """Chapter 14's excerpts, as long and at the rate they have there; the network hears them at its own."""
+    generator, rows = torch.Generator().manual_seed(run.seed), []
+    tracks = chapter_14.prepare(chapter_14.Sizes(songs=given.sizes.test_songs), Path())
+    for instrument in chapter_14.INSTRUMENTS:
+        for track in tracks:
+            pair = chapter_14.split_up(track, instrument, "six")
+            if pair is None:
+                continue
+            x = sum(pair)
+            one = Excerpt(track.name, instrument, x, pair[0], 0.0)
+            c = question(run.method, one, given, given.held_of(TEST).bank, generator)
+            found = ask(given.model, resample(x[None], chapter_14.RATE, RATE), c)
+            found = center_trim(resample(found, RATE, chapter_14.RATE), len(x))[0]
+            rows.append({"song": track.name, "instrument": instrument,
+                         **{key: f"{value:.3f}" for key, value in chapter_14.scores(found, pair[0], x).items()}})
+    return rows
+
+
+def between_rows(run: Run, given: Given) -> list[dict]:
+    """Of test songs with both instruments: how much of each is in the answers between the two questions. A gain is the
+    least-squares coefficient of a source, when all sources of the song are fitted to the answer."""
+    first, second = run.method.split(" to ")
+    rows, length, songs = [], round(given.sizes.seconds * RATE), given.songs(TEST)
+    ends = [condition_of(given.model, tag) for tag in (first, second)]
+    for track, sources in zip(songs.tracks, songs.sources):
+        names = [source.asked for source in sources]
+        audio = torch.cat([track.read(stem, (track.frames - length) // 2, length) for stem in SIX_STEMS])
+        kept = rms(audio) >= HEARD
+        if not all(tag in names and kept[names.index(tag)] for tag in (first, second)):
+            continue
+        for share in given.sizes.shares:
+            found = ask(given.model, audio.sum(0, keepdim=True), between(*ends, share))[0]
+            fit_ = torch.linalg.lstsq(audio[kept].T, found[:, None]).solution[:, 0]
+            gain = dict(zip([n for n in range(len(names)) if kept[n]], fit_.tolist()))
+            rows.append({"song": track.name, "share": f"{share:g}", "first": f"{gain[names.index(first)]:.3f}",
+                         "second": f"{gain[names.index(second)]:.3f}"})
+    return rows
+
+
+def new_model(change: str, sizes: Sizes, seed: int) -> QueryUnmix:
+    """The network of an ablation, its first weights drawn by the seed."""
+    torch.manual_seed(seed)
+    return QueryUnmix(KNOWN, hidden_size=sizes.hidden_size, where=CHANGES[change].get("where", "every"))
+
+
+def train(change: str, given: Given, seed: int) -> tuple[QueryUnmix, float]:
+    """Train a network of an ablation; return it in eval mode, and the mean of its last losses."""
+    sizes, model = given.sizes, new_model(change, given.sizes, seed)
+    data = Questions(given.learnt, given.bank, max(64, sizes.steps * sizes.batch_size), seed)
+    prepare(model, data)
+    history = fit(model, QueryStep(kinds=CHANGES[change].get("kinds", "both")),
+                  process_batches(data, sizes.batch_size), torch.optim.Adam(model.parameters(), sizes.rate),
+                  FitSettings(sizes.steps, clip=5.0), schedule=cosine(sizes.steps, sizes.steps // 16, 0.02), progress=False)
+    return model.eval(), float(np.mean([row["loss"] for row in history.steps[-50:]]))
+
+
+def ablation_rows(run: Run, given: Given) -> list[dict]:
+    """SDRi of every test song, the mean over its excerpts, asked by tags and by examples."""
+    model, loss = train(run.method, given, run.seed)
+    held, generator, songs = given.held_of(TEST), torch.Generator().manual_seed(0), {}
+    for one in held.excerpts[::2]:
+        example = held.bank.draw(one.tag, one.song, generator)
+        for kind, c in ((TAG, condition_of(model, one.tag)), (EXAMPLE, condition_of(model, example=example))):
+            found = ask(model, one.mixture[None], c)[0]
+            songs.setdefault(one.song, {TAG: [], EXAMPLE: []})[kind].append(
+                float(sdr(found, one.target) - sdr(one.mixture, one.target)))
+    return [{"song": song, "loss": f"{loss:.3f}", **{kind: f"{np.mean(values):.3f}" for kind, values in found.items()}}
+            for song, found in songs.items()]
+
+
+def facts(work: Work) -> Mapping:
+    return {"trained_on": "the band's train songs and 200 others, without those set aside; see the card of query_band",
+            "rate_hz": RATE, "known": list(KNOWN), "unseen": list(UNSEEN), "changes": CHANGES,
+            "score": "SDRi and SI-SDRi in dB above the mixture itself, of excerpts that are scored whole"}
+
+
+EXPERIMENT = Experiment(
+    name="query", what="a separator that is asked by a tag or by an example: what it answers, and what it rests on",
+    topic=TOPIC, stages=[main_runs, other_runs, ablations], run=one_run, settings=Sizes(), prepare=Given,
+    names=(TEST, FONT, ASIDE, ABSENT, CHAPTER_14, BETWEEN, ABLATION, TAG, EXAMPLE, WRONG, WRONG_EXAMPLE, SILENCE,
+           MIXTURE, IDEAL, *STEM_MODELS, *CHANGES), facts=facts)
+
+__all__ = ["ABLATION", "CHANGES", "EXPERIMENT", "KNOWN", "Questions", "Run", "SEEDS", "Sizes", "UNSEEN", "examples_in",
+           "excerpts_of", "query_scores", "sources_of", "train", "training_questions", "valid_questions"]
