@@ -112,11 +112,12 @@ def rms(x: Tensor) -> Tensor:
 # %%
 #| export
 def embed_example(tagger: Tagger, x: Tensor, level: float = 0.1) -> Tensor:
-    """A query by example (eq. 20.4): audio (time,) at the tagger's rate to its embedding, (feature,).
+    """A query by example (eq. 20.4): audio (time,) at the tagger's rate to its embedding,
+    (feature,).
 
     Chunks of the tagger's length, each brought to the RMS `level`, are averaged; silent ones don't
-    count, and a short last one is repeated. So an example says what sounds, not how loud. ValueError
-    as `check_example`. Source: section 20.2.
+    count, a short last one is repeated. So an example says what sounds, not how loud. ValueError as
+    `check_example`. Source: section 20.2.
     """
     check_example(x, tagger.rate)
     chunks = in_chunks(x[None], tagger.samples, "repeat")[0]                   # (chunk, samples)
@@ -201,25 +202,26 @@ class QueryEncoder(nn.Module):
 
 # %%
 #| export
-WHERE = ("every", "bottleneck", "first", "concatenation")
+WHERE = {"every": ("first", "bottleneck", "last"), "behind": ("bottleneck", "last"),
+         "bottleneck": ("bottleneck",), "first": ("first",), "concatenation": ()}
 
 
 class QueryUnmix(nn.Module):
-    """Chapter 4's Open-Unmix with one output and a question: audio (batch, 1, time) and a condition
-    (batch, condition) to the sound that is asked for, (batch, 1, time).
+    """Chapter 4's Open-Unmix, asked: audio (batch, 1, time) and conditions (batch, question,
+    condition) to an answer to every question, (batch, question, 1, time).
 
-    tags: that can be asked by name. hidden_size: width, even. nb_layers: of the LSTM. where: the
-    condition comes in by FiLM at "every" place, at the "bottleneck" behind the LSTM, at the "first"
-    place, or by "concatenation" with the input. embedding: numbers of an example's embedding.
-    segment: seconds it learned on. ValueError for other shapes and an unknown place. Sources:
-    Stöter et al. 2019, Perez et al. 2018, Watcharasupat and Lerch 2024; section 20.5.
+    tags: that can be asked by name. hidden_size: width, even. nb_layers: of the LSTM. where: at
+    which places a condition comes in by FiLM, a key of WHERE; "concatenation": beside the input.
+    embedding: numbers of an example's embedding. segment: seconds it learned on. ValueError for
+    other shapes and an unknown place. Sources: Stöter et al. 2019, Perez et al. 2018, Watcharasupat
+    and Lerch 2024; section 20.5.
     """
 
     audio_channels = 1
 
     def __init__(self, tags: Sequence[str], hidden_size: int = 192, condition: int = 32,
                  embedding: int = 64, nb_layers: int = 2, n_fft: int = 1024, hop_length: int = 512,
-                 samplerate: int = 16_000, segment: float = 3.0, where: str = "every"):
+                 samplerate: int = 16_000, segment: float = 3.0, where: str = "behind"):
         super().__init__()
         if where not in WHERE:
             raise ValueError(f"where is {where!r}; expected one of {', '.join(WHERE)}")
@@ -234,8 +236,7 @@ class QueryUnmix(nn.Module):
         self.fc3 = nn.Linear(hidden_size, bins)
         self.bn1, self.bn2 = nn.BatchNorm1d(hidden_size), nn.BatchNorm1d(hidden_size)
         sizes = {"first": hidden_size, "bottleneck": 2 * hidden_size, "last": hidden_size}
-        used = {"every": list(sizes), "concatenation": []}.get(where, [where])
-        self.films = nn.ModuleDict({name: FiLM(condition, sizes[name]) for name in used})
+        self.films = nn.ModuleDict({name: FiLM(condition, sizes[name]) for name in WHERE[where]})
         self.register_buffer("input_mean", torch.zeros(bins))
         self.register_buffer("input_scale", torch.ones(bins))
 
@@ -252,30 +253,40 @@ class QueryUnmix(nn.Module):
     def film(self, name: str, x: Tensor, c: Tensor) -> Tensor:
         return self.films[name](x, c) if name in self.films else x
 
-    def mask(self, X: Tensor, c: Tensor) -> Tensor:
-        """The mask alone: spectra (batch, bin, frame) to the same shape, 0 to 1."""
-        x = self.seen(X)
+    def encode(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the LSTM has heard: (batch, frame, bin) to (batch, frame, 2 hidden). c: a condition
+        for each of the batch; it counts only where it comes in that early."""
         if self.where == "concatenation":
             x = torch.cat([x, c.unsqueeze(1).expand(-1, x.shape[1], -1)], dim=-1)
         x = self.bn1(self.fc1(x).mT).mT                                  # (batch, frame, hidden)
         x = torch.tanh(self.film("first", x, c))
-        x = torch.cat([x, self.lstm(x)[0]], dim=-1)                      # (batch, frame, 2 hidden)
-        x = self.film("bottleneck", x, c)
+        return torch.cat([x, self.lstm(x)[0]], dim=-1)
+
+    def masks(self, X: Tensor, c: Tensor) -> Tensor:
+        """The masks alone, real numbers of any sign: spectra (batch, bin, frame) and conditions
+        (batch, question, condition) to (batch, question, bin, frame)."""
+        batch, questions = c.shape[:2]
+        x, c = self.seen(X), c.flatten(0, 1)
+        early = self.where in ("every", "first", "concatenation")        # a pass a question
+        repeat = lambda y: y.repeat_interleave(questions, dim=0)
+        x = self.encode(repeat(x), c) if early else repeat(self.encode(x, c))
+        x = self.film("bottleneck", x, c)                    # (batch * question, frame, 2 hidden)
         x = self.bn2(self.fc2(x).mT).mT
         x = F.relu(self.film("last", x, c))
-        return self.fc3(x).sigmoid().mT
+        return self.fc3(x).mT.unflatten(0, (batch, questions))
 
     def forward(self, mix: Tensor, c: Tensor) -> Tensor:
         check_audio(mix=mix)
         if mix.ndim != 3 or mix.shape[1] != 1 or mix.shape[2] < self.n_fft:
             raise ValueError(f"mix has shape {tuple(mix.shape)}; expected (batch, 1, time), mono, "
                              f"with at least {self.n_fft} samples: `ask` takes any length")
-        if c.shape != (len(mix), self.query.tag_table.out_features):
-            raise ValueError(f"c has shape {tuple(c.shape)}; expected a condition for each of "
-                             f"{len(mix)} mixtures, {self.query.tag_table.out_features} numbers")
+        numbers = self.query.tag_table.out_features
+        if c.ndim != 3 or len(c) != len(mix) or c.shape[2] != numbers:
+            raise ValueError(f"c has shape {tuple(c.shape)}; expected (batch, question, condition):"
+                             f" {len(mix)} mixtures, conditions of {numbers} numbers")
         X = stft(mix[:, 0], self.n_fft, self.hop_length)
-        S = self.mask(X, c) * X
-        return istft(S, self.n_fft, self.hop_length, length=mix.shape[-1]).unsqueeze(1)
+        S = self.masks(X, c) * X.unsqueeze(1)                            # (batch, question, bin, m)
+        return istft(S, self.n_fft, self.hop_length, length=mix.shape[-1]).unsqueeze(2)
 
 # %% [markdown]
 # loss
@@ -314,17 +325,19 @@ def draw_example(tags: Sequence[str], songs: Sequence[object], tag: str, song: o
                          "for every example")
     fit = [n for n, (one, of) in enumerate(zip(tags, songs)) if one == tag and of != song]
     if not fit:
-        raise ValueError(f"no song but {song!r} has an example of {tag!r}; add songs, or ask by tag")
+        raise ValueError(f"no song but {song!r} has an example of {tag!r}; add songs, or ask by "
+                         "its tag")
     return fit[int(torch.randint(len(fit), (), generator=generator))]
 
 # %%
 #| export
 class QueryStep:
-    """A training step for questions of both kinds; `query_loss` in dB. Section 20.6.
+    """A training step: several questions of both kinds to each mixture; `query_loss` in dB.
 
-    Called with (model, batch): mixture and target (batch, time); tags (batch, tag) of 0 and 1;
-    examples (batch, example, feature) with their weights (batch, example); by_example (batch,), 1
-    where the examples ask, 0 where the tags do. kinds: "both", or "tags" or "examples" for all.
+    Called with (model, batch): mixture (batch, time); targets (batch, question, time); tags (batch,
+    question, tag) of 0 and 1; examples (batch, question, example, feature) with weights (batch,
+    question, example); by_example (batch, question), 1 where the examples ask, 0 where the tags do.
+    kinds: "both", or "tags" or "examples" for all. ValueError for other words. Section 20.6.
     """
 
     def __init__(self, floor: float = 1e-3, kinds: str = "both"):
@@ -333,14 +346,15 @@ class QueryStep:
         self.floor, self.kinds = floor, kinds
 
     def __call__(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
-        mixture, target, tags, examples, weights, by_example = batch
+        mixture, targets, tags, examples, weights, by_example = batch
         query = getattr(model, "module", model).query                # beneath accelerate's wrapper
-        by_tag = query.of_tags(tags)
-        heard = (query.of_example(examples) * weights.unsqueeze(-1)).sum(1)
+        by_tag = query.of_tags(tags)                                 # (batch, question, condition)
+        heard = (query.of_example(examples) * weights.unsqueeze(-1)).sum(2)
         share = {"tags": 0.0, "examples": 1.0}.get(self.kinds, by_example.unsqueeze(-1))
-        c = by_tag + share * (heard - by_tag)
-        estimate = model(mixture.unsqueeze(1), c)[:, 0]
-        return query_loss(estimate, target, mixture, self.floor)
+        answers = model(mixture.unsqueeze(1), by_tag + share * (heard - by_tag))
+        mixture = mixture.unsqueeze(1).expand_as(targets)
+        pairs = (one.flatten(0, 1) for one in (answers[:, :, 0], targets, mixture))
+        return query_loss(*pairs, self.floor)
 
 # %% [markdown]
 # asking
@@ -348,23 +362,25 @@ class QueryStep:
 # %%
 #| export
 class Asked(nn.Module):
-    """A network and one question as a separator of one source, "asked", for chapter 9's `separate`.
+    """A network and one question as a separator of one source, for chapter 9's `separate`.
 
-    c: the condition, (condition,). forward: (batch, 1, time) to (batch, 1, 1, time). Section 20.7.
+    c: the condition, (condition,). name: of the source. segment: seconds of a piece. forward:
+    (batch, 1, time) to (batch, 1, 1, time). Section 20.7.
     """
 
-    sources, audio_channels = ("asked",), 1
+    audio_channels = 1
 
-    def __init__(self, model: QueryUnmix, c: Tensor, segment: float = 12.0):
+    def __init__(self, model: QueryUnmix, c: Tensor, name: str = "asked", segment: float = 12.0):
         super().__init__()
-        self.model, self.samplerate, self.segment = model, model.samplerate, segment
+        self.sources, self.samplerate, self.segment = (name,), model.samplerate, segment
+        self.model = model
         self.register_buffer("c", c)
 
     def valid_length(self, length: int) -> int:
         return max(length, self.model.n_fft)
 
     def forward(self, mix: Tensor) -> Tensor:
-        return self.model(mix, self.c.expand(len(mix), -1)).unsqueeze(1)
+        return self.model(mix, self.c.expand(len(mix), 1, -1))
 
 # %%
 #| export

@@ -10,7 +10,8 @@ makes of instruments it has never heard; the tagger has heard brass and winds, b
 query` measures it, and trains small ones that differ in where the condition comes in, or in what they are asked by.
 data/results/20_query holds a row a part, method and seed (runs); a row an excerpt with SDRi and SI-SDRi in dB above the
 mixture (excerpts); the level against the mixture of answers to questions for what isn't there (absent); chapter 14's
-excerpts, asked (tagbox); what is heard between two questions (between); and the ablations' songs (ablations).
+excerpts, asked (tagbox); what is heard between two questions (between); examples in the plane (embeddings); and the ablations' songs
+(ablations).
 """
 
 import time
@@ -209,18 +210,20 @@ def kept_examples(songs: QuerySongs, name: str) -> Bank:
 
 
 class Questions(Dataset):
-    """`length` mixtures with a question each: item i is a pure function of (seed, i).
+    """`length` mixtures with questions to each: item i is a pure function of (seed, i).
 
-    An item: mixture and target (time,), tags (tag,), examples (2, feature), their weights (2,), by_example (). seconds:
-    of a mixture. remix: share whose sources come each from another song. keep: chance of each source. absent, two:
-    share of questions for something that isn't there, and for two instruments at once. by_example: share that is asked
-    by example.
+    An item: mixture (time,), targets (question, time), tags (question, tag), examples (question, 2, feature), their
+    weights (question, 2), by_example (question,). seconds: of a mixture. questions: to each. remix: share of mixtures
+    whose sources come each from another song. keep: chance of each source. absent, two: chance that one of a mixture's
+    questions is for something that isn't there, or for two instruments at once. by_example: share of questions that are
+    asked by example.
     """
 
-    def __init__(self, songs: QuerySongs, bank: Bank, length: int, seed: int, seconds: float = 3.0, remix: float = 0.5,
-                 keep: float = 0.85, absent: float = 0.12, two: float = 0.12, by_example: float = 0.5):
+    def __init__(self, songs: QuerySongs, bank: Bank, length: int, seed: int, seconds: float = 3.0, questions: int = 4,
+                 remix: float = 0.5, keep: float = 0.6, absent: float = 0.3, two: float = 0.25,
+                 by_example: float = 0.5):
         self.songs, self.bank, self.length, self.seed = songs, bank, length, seed
-        self.seconds, self.remix, self.keep = seconds, remix, keep
+        self.seconds, self.questions, self.remix, self.keep = seconds, questions, remix, keep
         self.absent, self.two, self.by_example = absent, two, by_example
         self.rate = RATE
         self.usable = [[n for n, sources in enumerate(songs.sources) if sources[place].tags and sources[place].clean]
@@ -244,7 +247,7 @@ class Questions(Dataset):
         pieces, asked, present = [], [], set()
         for place in range(len(SIX_STEMS)):
             at, first = (song, start) if together else (pick(self.usable[place]), begin())
-            gain, slope = 10 ** ((draw() * 12 - 8) / 20), draw() * 1.2 - 0.5
+            gain, slope = 10 ** ((draw() * 15 - 9) / 20), draw() * 1.2 - 0.5
             if draw() > self.keep or at not in self.usable[place]:
                 continue
             source, track = self.songs.sources[at][place], self.songs.tracks[at]
@@ -255,29 +258,46 @@ class Questions(Dataset):
             present |= source.tags
         if not pieces:
             pieces, asked = [torch.zeros(round(self.seconds * RATE))], [("", "")]
-        return self._question(torch.stack(pieces), asked, present, draw, generator)
+        asks = self.drawn([tag for tag, _ in asked], present, generator)
+        return self.answered(torch.stack(pieces), asked, asks, generator)
 
-    def _question(self, pieces: Tensor, asked: Sequence[tuple[str, str]], present: set[str], draw,
-                  generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What is asked of these sources, and the answer."""
-        names = [tag for tag, _ in asked]
+    def drawn(self, names: Sequence[str], present: set[str], generator: torch.Generator) -> list[tuple[list[int], str]]:
+        """The questions to a mixture whose sources can be asked by `names` ("": can't): each the sources that answer
+        it, and the tag of what isn't there, where none does. present: all tags that sound."""
+        draw = lambda: float(torch.rand((), generator=generator))                             # noqa: E731
         there = [n for n, tag in enumerate(names) if tag and names.count(tag) == 1]
-        missing = [tag for tag in KNOWN if tag not in present]
-        u, chosen = draw(), []
-        if there and (u >= self.absent or not missing):
-            count = 2 if u >= 1 - self.two and len(there) > 1 else 1
+        missing = [tag for tag in KNOWN if tag not in present] or list(KNOWN[:1] if not there else [])
+        order = []
+        if there:
             weights = torch.tensor([WEIGHTS[names[n]] for n in there])
-            chosen = [there[n] for n in torch.multinomial(weights, count, generator=generator).tolist()]
-        tags = [names[n] for n in chosen] or [missing[int(draw() * len(missing))]]
-        songs = [asked[n][1] for n in chosen] or [""]
-        wanted = torch.zeros(len(pieces), dtype=torch.bool)
-        wanted[chosen] = True
-        mixture, target = mixture_and_target(pieces, wanted)
-        examples, weights = torch.zeros(2, self.bank.embeddings.shape[1]), torch.zeros(2)
-        for n, (tag, song) in enumerate(zip(tags, songs)):
-            examples[n], weights[n] = self._example(tag, song, generator), 1.0
-        by_example = torch.tensor(float(draw() < self.by_example))
-        return mixture, target, tag_vector(tags, KNOWN), examples, weights, by_example
+            order = [there[n] for n in torch.multinomial(weights, len(there), generator=generator).tolist()]
+        asks: list[tuple[list[int], str]] = [([n], "") for n in order[:self.questions]]
+        if draw() < self.two and len(order) > 1:
+            asks[0] = (order[:2], "")
+        absent = draw() < self.absent or not asks
+        if absent and missing:
+            asks = [*asks[:self.questions - 1], ([], missing[int(draw() * len(missing))])]
+        while len(asks) < self.questions:
+            asks.append(asks[int(draw() * len(asks))])
+        return asks
+
+    def answered(self, pieces: Tensor, asked: Sequence[tuple[str, str]], asks: Sequence[tuple[list[int], str]],
+                 generator: torch.Generator) -> tuple[Tensor, ...]:
+        """An item: the mixture of pieces (source, time), and the questions with answers and with examples from other
+        songs. asked: the tag and the song of each piece."""
+        targets, tags = [], []
+        examples, weights = torch.zeros(len(asks), 2, self.bank.embeddings.shape[1]), torch.zeros(len(asks), 2)
+        for row, (places, missing) in enumerate(asks):
+            wanted = torch.zeros(len(pieces), dtype=torch.bool)
+            wanted[places] = True
+            mixture, target = mixture_and_target(pieces, wanted)
+            names = [asked[n] for n in places] or [(missing, "")]
+            for n, (tag, song) in enumerate(names):
+                examples[row, n], weights[row, n] = self._example(tag, song, generator), 1.0
+            targets.append(target)
+            tags.append(tag_vector([tag for tag, _ in names], KNOWN))
+        by_example = (torch.rand(len(asks), generator=generator) < self.by_example).float()
+        return mixture, torch.stack(targets), torch.stack(tags), examples, weights, by_example
 
     def _example(self, tag: str, song: str, generator: torch.Generator) -> Tensor:
         """`Bank.draw`, faster: rows of the tag are known already."""
@@ -363,8 +383,8 @@ def query_scores(model: nn.Module, data: Held) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     for one in data.excerpts:
         example = data.bank.draw(one.tag, one.song, generator)
-        c = torch.stack([query.of_tags(tag_vector(one.tag, model.tags)[None])[0], query.of_example(example)])
-        found = model(one.mixture.expand(2, 1, -1), c)[:, 0]
+        c = torch.stack([query.of_tags(tag_vector(one.tag, model.tags)), query.of_example(example)])
+        found = model(one.mixture[None, None], c[None])[0, :, 0]
         gain = sdr(found, one.target.expand(2, -1)) - sdr(one.mixture, one.target)
         for kind, value in zip(table, gain.tolist()):
             table[kind].setdefault(one.tag, []).append(value)
@@ -380,11 +400,12 @@ TAG, EXAMPLE, WRONG, WRONG_EXAMPLE = "tag", "example", "wrong tag", "example of 
 SILENCE, MIXTURE, IDEAL = "silence", "mixture", "ideal ratio mask"
 STEM_MODELS = {"Open-Unmix": "open_unmix_band", "HT Demucs": "htdemucs_band"}
 TEST, FONT, ASIDE = "test songs", "another soundfont", "unseen instruments"
-ABSENT, CHAPTER_14, BETWEEN, ABLATION = "absent", "chapter 14", "between", "ablation"
+ABSENT, CHAPTER_14, BETWEEN, ABLATION, EMBEDDING = "absent", "chapter 14", "between", "ablation", "embeddings"
 PAIRS = (("drums", "bass"), ("vocals", "bass"), ("guitar", "drums"))       # of questions, to go from one to the other
 CHANGES = {                                                 # of the ablations: what is other than in the first
-    "FiLM at every place": {}, "FiLM behind the LSTM": {"where": "bottleneck"},
-    "FiLM in front of it": {"where": "first"}, "concatenation": {"where": "concatenation"},
+    "FiLM behind the LSTM": {}, "FiLM at the bottleneck only": {"where": "bottleneck"},
+    "FiLM at every place": {"where": "every"}, "FiLM in front of the LSTM": {"where": "first"},
+    "concatenation": {"where": "concatenation"},
     "asked by tags only": {"kinds": "tags"}, "asked by examples only": {"kinds": "examples"},
 }
 SEEDS = (0, 1)
@@ -525,7 +546,7 @@ def main_runs(work: Work) -> list[Run]:
 def other_runs(work: Work) -> list[Run]:
     """Questions for what isn't there, chapter 14's excerpts, and ways between two questions."""
     return [Run(part, method) for part in (ABSENT, CHAPTER_14) for method in (TAG, EXAMPLE)] + [
-        Run(BETWEEN, f"{first} to {second}") for first, second in PAIRS]
+        Run(BETWEEN, f"{first} to {second}") for first, second in PAIRS] + [Run(EMBEDDING, TAGGER)]
 
 
 def ablations(work: Work) -> list[Run]:
@@ -545,9 +566,10 @@ def fluid() -> bool:
 def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     """The rows of a run, by table."""
     began, kinds = time.process_time(), {ABSENT: absent_rows, CHAPTER_14: tagbox_rows, BETWEEN: between_rows,
-                                         ABLATION: ablation_rows}
+                                         ABLATION: ablation_rows, EMBEDDING: embedding_rows}
     rows = kinds.get(run.part, excerpt_rows)(run, work.given)
-    tables = {ABSENT: "absent", CHAPTER_14: "tagbox", BETWEEN: "between", ABLATION: "ablations"}
+    tables = {ABSENT: "absent", CHAPTER_14: "tagbox", BETWEEN: "between", ABLATION: "ablations",
+              EMBEDDING: "embeddings"}
     table = tables.get(run.part, "excerpts")
     weights = "" if run.part == ABLATION else file_sha256(shipped_file(f"checkpoints/{OURS}.safetensors"))[:16]
     print(f"  {len(rows)} rows, {time.process_time() - began:.0f} s of one core", flush=True)
@@ -620,10 +642,30 @@ def between_rows(run: Run, given: Given) -> list[dict]:
     return rows
 
 
+def embedding_rows(run: Run, given: Given) -> list[dict]:
+    """Examples of test songs and of songs set aside: their place in the plane in which training examples spread most,
+    and the tag of the training example that is nearest (by the angle, after standardising)."""
+    learnt, aside = given.bank, given.held_of(ASIDE).bank
+    mean, deviation = learnt.embeddings.mean(0), learnt.embeddings.std(0).clamp_min(1e-3)
+    z = (learnt.embeddings - mean) / deviation
+    axes = torch.linalg.svd(z, full_matrices=False).Vh[:2]
+    axes = axes * axes.sum(1, keepdim=True).sign()                                      # not up to the machine's choice
+    rows, directions = [], torch.nn.functional.normalize(z, dim=1)
+    test = examples_in(given.songs(TEST))
+    unseen = [n for n, kind in enumerate(aside.tags) if kind in UNSEEN]
+    places = [*((test, n) for n in range(len(test.tags))), *((aside, n) for n in unseen)]
+    for bank, n in places:
+        one = (bank.embeddings[n] - mean) / deviation
+        best = int((directions @ one).argmax())
+        rows.append({"song": bank.songs[n], "instrument": bank.tags[n], "first": f"{float(axes[0] @ one):.3f}",
+                     "second": f"{float(axes[1] @ one):.3f}", "nearest": learnt.tags[best]})
+    return rows
+
+
 def new_model(change: str, sizes: Sizes, seed: int) -> QueryUnmix:
     """The network of an ablation, its first weights drawn by the seed."""
     torch.manual_seed(seed)
-    return QueryUnmix(KNOWN, hidden_size=sizes.hidden_size, where=CHANGES[change].get("where", "every"))
+    return QueryUnmix(KNOWN, hidden_size=sizes.hidden_size, where=CHANGES[change].get("where", "behind"))
 
 
 def train(change: str, given: Given, seed: int) -> tuple[QueryUnmix, float]:
@@ -631,9 +673,10 @@ def train(change: str, given: Given, seed: int) -> tuple[QueryUnmix, float]:
     sizes, model = given.sizes, new_model(change, given.sizes, seed)
     data = Questions(given.learnt, given.bank, max(64, sizes.steps * sizes.batch_size), seed)
     prepare(model, data)
-    history = fit(model, QueryStep(kinds=CHANGES[change].get("kinds", "both")),
-                  process_batches(data, sizes.batch_size), torch.optim.Adam(model.parameters(), sizes.rate),
-                  FitSettings(sizes.steps, clip=5.0), schedule=cosine(sizes.steps, sizes.steps // 16, 0.02), progress=False)
+    step = QueryStep(kinds=CHANGES[change].get("kinds", "both"))
+    history = fit(model, step, process_batches(data, sizes.batch_size), torch.optim.Adam(model.parameters(), sizes.rate),
+                  FitSettings(sizes.steps, clip=5.0), schedule=cosine(sizes.steps, sizes.steps // 16, 0.02),
+                  progress=False)
     return model.eval(), float(np.mean([row["loss"] for row in history.steps[-50:]]))
 
 
@@ -660,8 +703,8 @@ def facts(work: Work) -> Mapping:
 EXPERIMENT = Experiment(
     name="query", what="a separator that is asked by a tag or by an example: what it answers, and what it rests on",
     topic=TOPIC, stages=[main_runs, other_runs, ablations], run=one_run, settings=Sizes(), prepare=Given,
-    names=(TEST, FONT, ASIDE, ABSENT, CHAPTER_14, BETWEEN, ABLATION, TAG, EXAMPLE, WRONG, WRONG_EXAMPLE, SILENCE,
-           MIXTURE, IDEAL, *STEM_MODELS, *CHANGES), facts=facts)
+    names=(TEST, FONT, ASIDE, ABSENT, CHAPTER_14, BETWEEN, ABLATION, EMBEDDING, TAG, EXAMPLE, WRONG,
+           WRONG_EXAMPLE, SILENCE, MIXTURE, IDEAL, *STEM_MODELS, *CHANGES), facts=facts)
 
 __all__ = ["ABLATION", "CHANGES", "EXPERIMENT", "KNOWN", "Questions", "Run", "SEEDS", "Sizes", "UNSEEN", "examples_in",
            "excerpts_of", "query_scores", "sources_of", "train", "training_questions", "valid_questions"]
