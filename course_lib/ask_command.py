@@ -18,8 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("songs", nargs="+", type=Path, metavar="SONG",
                         help="audio files of any rate and number of channels, or folders of them")
     parser.add_argument("--tag", nargs="+", action="extend", default=[], metavar="NAME",
-                        help="instruments that the model knows by name: drums, bass, vocals, guitar, piano, strings, synth; "
-                             "several are asked for together")
+                        help="instruments that the model knows by name: drums, bass, vocals, guitar, piano, strings, "
+                             "synth; several are asked for together")
     parser.add_argument("--example", type=Path, metavar="FILE",
                         help="a recording of the sound that is asked for, alone; with --tag: both together")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="files go to DIR/SONG")

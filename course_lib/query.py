@@ -251,10 +251,10 @@ class QueryUnmix(nn.Module):
         return istft(S, self.n_fft, self.hop_length, length=mix.shape[-1]).unsqueeze(2)
 
 # %% ../chapters/20_query.ipynb #bb7d14a9
-def query_loss(estimate: Tensor, target: Tensor, mixture: Tensor, floor: float = 1e-3) -> Tensor:
+def query_loss(estimate: Tensor, target: Tensor, mixture: Tensor, floor: float = 0.03) -> Tensor:
     """The error's level against the mixture in dB, a number (eq. 20.8): defined for silent targets.
 
-    All (batch, ..., time). floor: what lies that far under the mixture counts as solved: 1e-3 is 30
+    All (batch, ..., time). floor: what lies that far under the mixture counts as solved: 0.03 is 15
     dB. A silent mixture gives the floor's level where the estimate is silent too. ValueError for
     shapes that differ. Source: section 20.6; the floor: Wisdom et al. 2020.
     """
@@ -293,7 +293,7 @@ class QueryStep:
     kinds: "both", or "tags" or "examples" for all. ValueError for other words. Section 20.6.
     """
 
-    def __init__(self, floor: float = 1e-3, kinds: str = "both"):
+    def __init__(self, floor: float = 0.03, kinds: str = "both"):
         if kinds not in ("both", "tags", "examples"):
             raise ValueError(f"kinds is {kinds!r}; expected both, tags or examples")
         self.floor, self.kinds = floor, kinds
@@ -354,7 +354,7 @@ def condition_of(model: QueryUnmix, tags: str | Iterable[str] = (), example: Ten
         c = c + model.query.of_example(embedding)
     return c
 
-
+# %% ../chapters/20_query.ipynb #685bf09a
 def ask(model: QueryUnmix, mixture: Tensor, c: Tensor, overlap: float = 0.25) -> Tensor:
     """What is asked for: mixture (channel, time) or (batch, channel, time) at the model's rate to
     the same shape.

@@ -10,8 +10,8 @@ makes of instruments it has never heard; the tagger has heard brass and winds, b
 query` measures it, and trains small ones that differ in where the condition comes in, or in what they are asked by.
 data/results/20_query holds a row a part, method and seed (runs); a row an excerpt with SDRi and SI-SDRi in dB above the
 mixture (excerpts); the level against the mixture of answers to questions for what isn't there (absent); chapter 14's
-excerpts, asked (tagbox); what is heard between two questions (between); examples in the plane (embeddings); and the ablations' songs
-(ablations).
+excerpts, asked (tagbox); what is heard between two questions (between); examples in the plane (embeddings); and the
+ablations' songs (ablations).
 """
 
 import time
@@ -220,7 +220,7 @@ class Questions(Dataset):
     """
 
     def __init__(self, songs: QuerySongs, bank: Bank, length: int, seed: int, seconds: float = 3.0, questions: int = 4,
-                 remix: float = 0.5, keep: float = 0.6, absent: float = 0.3, two: float = 0.25,
+                 remix: float = 0.5, keep: float = 0.6, absent: float = 0.15, two: float = 0.25,
                  by_example: float = 0.5):
         self.songs, self.bank, self.length, self.seed = songs, bank, length, seed
         self.seconds, self.questions, self.remix, self.keep = seconds, questions, remix, keep
@@ -407,6 +407,7 @@ CHANGES = {                                                 # of the ablations: 
     "FiLM at every place": {"where": "every"}, "FiLM in front of the LSTM": {"where": "first"},
     "concatenation": {"where": "concatenation"},
     "asked by tags only": {"kinds": "tags"}, "asked by examples only": {"kinds": "examples"},
+    "floor of 30 dB": {"floor": 1e-3},
 }
 SEEDS = (0, 1)
 
@@ -420,8 +421,8 @@ class Sizes:
     each: int = 4                     # excerpts of a song and instrument, at most
     examples: int = 1                 # that ask, of one song each
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    hidden_size: int = 128            # of the ablations' networks
-    steps: int = 500
+    hidden_size: int = 96             # of the ablations' networks
+    steps: int = 400
     batch_size: int = 8
     rate: float = 3e-3
 
@@ -673,10 +674,10 @@ def train(change: str, given: Given, seed: int) -> tuple[QueryUnmix, float]:
     sizes, model = given.sizes, new_model(change, given.sizes, seed)
     data = Questions(given.learnt, given.bank, max(64, sizes.steps * sizes.batch_size), seed)
     prepare(model, data)
-    step = QueryStep(kinds=CHANGES[change].get("kinds", "both"))
-    history = fit(model, step, process_batches(data, sizes.batch_size), torch.optim.Adam(model.parameters(), sizes.rate),
-                  FitSettings(sizes.steps, clip=5.0), schedule=cosine(sizes.steps, sizes.steps // 16, 0.02),
-                  progress=False)
+    step = QueryStep(**{name: value for name, value in CHANGES[change].items() if name in ("kinds", "floor")})
+    optimizer = torch.optim.Adam(model.parameters(), sizes.rate)
+    history = fit(model, step, process_batches(data, sizes.batch_size), optimizer, FitSettings(sizes.steps, clip=5.0),
+                  schedule=cosine(sizes.steps, sizes.steps // 16, 0.02), progress=False)
     return model.eval(), float(np.mean([row["loss"] for row in history.steps[-50:]]))
 
 
