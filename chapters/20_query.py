@@ -85,7 +85,7 @@ parts = {name: piece("a", name) for name in SIX_STEMS}
 here = experiment.sources_of(205)                                    # of the same song
 show_table([[stem, ", ".join(sorted(one.tags)), float(20 * rms_db)] for stem, one, rms_db in zip(
     SIX_STEMS, here, [parts[stem].square().mean().sqrt().log10() for stem in SIX_STEMS])],
-    ["source", "tags", "level, dB"], digits=0, caption="Song a: its sources and what plays in them.")
+    ["source", "tags", "level, dB"], digits=0, caption="Song a: its sources.")
 mixture = sum(parts.values())
 listen(mixture, rate, "song a, the mixture")
 
@@ -683,8 +683,8 @@ both = target + rest                                                 # half of i
 for floor in (1e-3, 0.03):
     change = lambda y, gain: float(query_loss(gain * both, y, both, floor)
                                    - query_loss(0 * both, y, both, floor))
-    print(f"floor {10 * np.log10(floor):.0f} dB: where it plays {change(target, 0.3):+.1f} dB, where "
-          f"nothing of it plays {change(0 * target, 0.3):+.1f} dB")
+    print(f"floor {10 * np.log10(floor):.0f} dB: where it plays {change(target, 0.3):+.1f} dB, "
+          f"where nothing of it plays {change(0 * target, 0.3):+.1f} dB")
 
 # %% [markdown]
 # With the low floor a false alarm costs far more than a hit brings: the safest thing to learn first is to say *nothing* at all to every difficult question, and a network that says nothing gets out of that hardly at all. With $\tau$ at 15 dB a false alarm is dear, but not that dear. The price: nobody pays for making silence more silent than that. Section 20.8 tries both.
@@ -1097,8 +1097,8 @@ any_tag = {**ours, **{name: theirs[name] for name in ("TagBox", "mixit_band", "h
                                                       "silence") if name in theirs}}
 show_table([[tag, *(cell(any_tag, method, tag) for method in any_tag)]
             for tag in any_tag["TagBox"]], ["SDRi in dB", *any_tag], digits=1,
-           caption="Chapter 14's excerpts of three seconds. mixit_band names no outputs: its pairing "
-                   "with instruments is an oracle's.")
+           caption="Chapter 14's excerpts of three seconds. mixit_band names no outputs: its "
+                   "pairing with instruments is an oracle's.")
 shared = paired(any_tag, "asked by tag", "TagBox")
 print(f"asked by tag less TagBox: {difference_in_words(shared)}")
 
@@ -1175,7 +1175,8 @@ for row in results("between"):
         (float(row["first"]), float(row["second"])))
 figure, axes = plt.subplots(1, len(way), figsize=(9, 2.8), sharey=True, layout="constrained")
 for axis, (name, points) in zip(axes, way.items()):
-    shares, gains = sorted(points), np.array([np.mean(points[share], 0) for share in sorted(points)])
+    shares = sorted(points)
+    gains = np.array([np.mean(points[share], 0) for share in shares])
     for label, values, style in zip(name.split(" to "), gains.T, ("o-", "s--")):
         axis.plot(shares, values, style, label=label)
     axis.set(title=f"{name}, {len(points[0.0])} songs", xlabel="share")
@@ -1265,7 +1266,8 @@ def ablation_claim(text, source, one, other, kind="tag"):
     return Claim(text, source, "20.8", "order only", difference_in_words(gap), seen)
 
 # %%
-WL, MB, PEREZ = "Watcharasupat and Lerch 2024", "Meseguer-Brocal and Peeters 2019", "Perez et al. 2018"
+WL, MB = "Watcharasupat and Lerch 2024", "Meseguer-Brocal and Peeters 2019"
+PEREZ = "Perez et al. 2018"
 four = ("drums", "bass", "vocals")
 claims = [
     by_song_claim("The answer depends on the question: tag against a wrong tag", MB, "20.8",
@@ -1276,13 +1278,13 @@ claims = [
                   paired(test, "example", "silence", ("guitar", "piano"))),
     by_song_claim("HT Demucs is better on drums, bass and vocals", WL, "20.8", "order only",
                   paired(test, "HT Demucs", "example", four)),
-    by_song_claim("Instruments never heard can be asked for by example", WL, "20.8", "reeds, organs",
-                  paired(aside, "example", "silence"))]
+    by_song_claim("Instruments never heard can be asked for by example", WL, "20.8",
+                  "reeds, organs", paired(aside, "example", "silence"))]
 
 # %%
 claims += [
-    by_song_claim("A trained question beats steering without training", "this chapter", "20.8", None,
-                  shared),
+    by_song_claim("A trained question beats steering without training", "this chapter", "20.8",
+                  None, shared),
     ablation_claim("FiLM beats concatenation", PEREZ, "FiLM in front of the LSTM", "concatenation"),
     ablation_claim("FiLM at every place beats the bottleneck alone", MB, "FiLM at every place",
                    "FiLM at the bottleneck only"),
