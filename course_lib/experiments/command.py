@@ -33,6 +33,10 @@ EXPERIMENTS = {
         "course_lib.experiments.prior_separation",
         "chapter 19's separation with priors, over codes and by diffusion, and other methods on the same pieces",
     ),
+    "query": (
+        "course_lib.experiments.query",
+        "chapter 20's network that is asked: tags, examples, unseen instruments, where the condition comes in",
+    ),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
     "sparse_attention": (
         "course_lib.experiments.sparse_attention",
