@@ -27,6 +27,7 @@ COMMANDS = {
     "separate": ("course_lib.separation_command", "separate songs on disk into their stems"),
     "generate": ("course_lib.generation_command", "make new music with the course's priors: labels, lyrics, a prime"),
     "steer": ("course_lib.steering_command", "take one instrument out of a song by steering a codec with a tagger"),
+    "ask": ("course_lib.ask_command", "take any one sound out of songs, asked by its name or by an example of it"),
     "translate": ("course_lib.translation_command", "play a melody on another instrument"),
     "studio": (
         "course_lib.studio_command",

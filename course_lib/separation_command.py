@@ -53,7 +53,15 @@ def main(arguments: argparse.Namespace) -> int:
         report(name, reason)
     if not songs:
         return 1
-    separator = separator_of(arguments)
+    return each_song(songs, failed, separator_of(arguments), arguments)
+
+
+def each_song(songs: Sequence[Path], failed: dict[str, str], separator, arguments: argparse.Namespace,
+              command: str = "separate", what: str = "stems") -> int:
+    """Separate songs one by one and say what came of it; 1 where one of them could not be, 0 otherwise.
+
+    failed: what is wrong with those that never got here. command, what: for messages.
+    """
     done = skipped = 0
     taken: dict[str, Path] = {}
     for number, song in enumerate(songs, 1):
@@ -68,15 +76,15 @@ def main(arguments: argparse.Namespace) -> int:
                 skipped += 1
         except (ValueError, OSError) as error:
             failed[shown(song)] = str(error)
-            report(shown(song), str(error))
+            report(shown(song), str(error), command)
     print(f"{done} separated" + (f", {skipped} were there already" if skipped else "")
-          + (f", {len(failed)} failed" if failed else "") + f"; stems are in {shown(arguments.output)}")
+          + (f", {len(failed)} failed" if failed else "") + f"; {what} are in {shown(arguments.output)}")
     return 1 if failed else 0
 
 
-def report(name: str, reason: str) -> None:
+def report(name: str, reason: str, command: str = "separate") -> None:
     """Say on the error stream what went wrong with a song; its name once."""
-    print(f"course separate: {reason}" if name in reason else f"course separate: {name}: {reason}", file=sys.stderr)
+    print(f"course {command}: {reason}" if name in reason else f"course {command}: {name}: {reason}", file=sys.stderr)
 
 
 def songs_of(given: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
@@ -141,4 +149,4 @@ def one_song(separator, song: Path, arguments: argparse.Namespace, text: str) ->
     return True
 
 
-__all__ = ["configure", "main", "songs_of"]
+__all__ = ["configure", "each_song", "main", "report", "songs_of"]

@@ -29,6 +29,10 @@ EXPERIMENTS = {
         "course_lib.experiments.band_split",
         "chapter 18's band-split networks: split, positions, masks, and two forerunners in equal time",
     ),
+    "query": (
+        "course_lib.experiments.query",
+        "chapter 20's network that is asked: tags, examples, unseen instruments, where the condition comes in",
+    ),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
     "sparse_attention": (
         "course_lib.experiments.sparse_attention",
