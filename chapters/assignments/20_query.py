@@ -41,7 +41,7 @@ SONGS = variation.integer("songs", 3, 6)
 #
 # In (20.2) a question is a set of sources. Here it is two lists of tags, `some` and `none`, in which a tag may stand several times. A source answers if it has **at least one** tag of `some` and **no** tag of `none`; where `some` is `None`, any source does that has no tag of `none`. The target is the sum of the sources that answer, silence if there are none. What doesn't answer must not reach the target, even if it is NaN or infinite.
 #
-# The condition is (20.3) with signs: the columns of the tags in `some` are added, those of `none` taken off, each tag **once**. A tag that stands in both lists counts as one of `none`. A tag that isn't `known`, in either list, is a `ValueError`.
+# The condition is (20.3) with signs: the columns of the tags in `some` are added, those of `none` taken off, each tag **once**; `None` adds nothing. A tag that stands in both lists counts as one of `none`. A tag that isn't `known`, in either list, is a `ValueError`.
 
 # %%
 # TASK 1 (5 points): anything but the voice
@@ -187,7 +187,7 @@ for _edge, _level, (_x, _w) in edges.mutated(_sources, _draw(9, 6).T, tiny=1e-30
 #
 # FiLM (20.5) for several questions to each mixture: $x$ is heard once, every question has its own $\gamma$ and $\beta$, and the answers stand side by side. Channels are the *second* axis here, and any number of axes may follow, or none.
 #
-# In the network of 20.5 FiLM stands behind a linear layer and a batch norm. If one question is asked of a whole song, why calculate three things a frame? At evaluation the norm is $y \mapsto w\, (y - \text{mean}) / \sqrt{\text{var} + \epsilon} + b$ for each channel. Find **one** linear layer that does all three.
+# In the network of section 20.5 FiLM stands behind a linear layer and a batch norm. If one question is asked of a whole song, why calculate three things a frame? At evaluation the norm is $y \mapsto w\, (y - \text{mean}) / \sqrt{\text{var} + \epsilon} + b$ for each channel. Find **one** linear layer that does all three.
 
 # %%
 # TASK 2 (5 points): the question folded away
@@ -312,6 +312,7 @@ _folded(_w, _v, dict(_n, eps=3.0), _g4, _b4, "a large eps")
 _folded(_w, _v, _n, 0 * _g4, _b4, "gamma 0")
 _folded(_w, _v, dict(_n, weight=0 * _v), _g4, _b4, "norm's weight 0")
 _folded(_w[:, :0], _v, _n, _g4, _b4, "no inputs")
+_folded(_draw(4, 4), _v, _n, _g4, _b4, "as many inputs as outputs")
 _folded(_w.T.contiguous().T, None, _n, -_g4, _b4, "not contiguous")
 _wide = dict(_n, var=_n["var"] * torch.tensor([1e-6, 1.0, 1e6, 1e12]))
 _folded(_w, _v, _wide, _g4, _b4, "deviations of all sizes", 100.0)
@@ -332,7 +333,7 @@ for _edge, _level, (_y,) in edges.mutated(_draw(3, 3, 6), tiny=1e-30, huge=1e30)
 # %% [markdown]
 # ## Task 3: what, not how loud
 #
-# An example (20.2) is cut into pieces of `size` samples, one after the other. If the last one would be too short, take the last `size` samples instead: they overlap with the piece before. An example shorter than `size` is repeated from its beginning until it is long enough.
+# An example (section 20.2) is cut into pieces of `size` samples, one after the other. If the last one would be too short, take the last `size` samples instead: they overlap with the piece before. An example shorter than `size` is repeated from its beginning until it is long enough.
 #
 # Pieces whose RMS is less than a twentieth of the loudest one's don't count. The others are brought to the RMS `level`, and described by `f`: **one** call, (piece, sample) to (piece, feature). The answer is the mean of these descriptions, brought to norm 1; where the mean is 0 it stays 0. If nothing sounds at all, the answer is `None`, and `f` isn't called.
 #
@@ -444,6 +445,8 @@ _right(_x + 100, 6, 0.1, "an offset")
 _right(_x, 6, 0.1, "a mean of 0", flat=True)
 _steps = torch.tensor([1.0, 0.0495, 0.0505, 0.0, -1.0]).repeat_interleave(4)
 _right(_steps, 4, 0.1, "beside a twentieth")
+_pulse = torch.tensor([1.0, 0, 0, 0, 0.04, 0.04, -0.04, 0.04, 0.03, 0.01, 0, 0])
+_right(_pulse, 4, 0.1, "a pulse")
 _right(torch.cat([_x[:8], 0.01 * _x[:5]]), 4, 0.1, "a soft end")
 _right(torch.cat([0.01 * _x[:5], _x[:8]]), 4, 0.1, "a soft beginning")
 _right(_x[::2], 3, 0.1, "not contiguous")
@@ -463,7 +466,7 @@ for _edge, _level, (_y,) in edges.mutated(_x):
 #
 # $$ L = 10 \log_{10}\left( \frac{\lVert \hat y - y \rVert^2}{\lVert x \rVert^2} + \tau \right) , $$
 #
-# with two additions. Only *ratios* count, at any level from $10^{-30}$ to $10^{25}$, where squares end. And where the mixture is silent the quotient is 0 if the answer is just right, otherwise 1. The gradient is finite everywhere, and 0 where an answer is just right.
+# with two additions. Only *ratios* count, at any level from $10^{-30}$ to $10^{25}$, whose squares single precision doesn't hold. And where the mixture is silent the quotient is 0 if the answer is just right, otherwise 1. The gradient is finite everywhere, and 0 where an answer is just right.
 #
 # Then the mean. Mixtures have different numbers of questions, and the places that are left in a batch hold anything, even NaN or infinity. Take the mean over each mixture's own questions first, then over the mixtures that have any. If nothing was asked at all, it is 0. What wasn't asked gets the gradient 0.
 
@@ -575,6 +578,7 @@ _losses(_y, _y, 0 * _x, 1e-3, "silent mixtures, just right")
 _losses(_e, _y, torch.tensor([[1.0], [0], [2]]) * _x, 1e-3, "one silent mixture")
 _losses(_y + 1e-6 * _e, _y, 0 * _x, 1e-3, "silent mixtures, nearly right")
 _losses(_y + torch.eye(3), _y, 0 * _x, 1e-3, "silent mixtures, one sample wrong")
+_losses(torch.tensor([[[1.0, -1, 0]]]), 0 * _y[:1, :1], 0 * _x[:1], 1e-3, "errors that cancel")
 _losses(_y + 1e-3 * _e, _y, _x, 1e-9, "a low floor")
 _losses(_e, _y, _x, 1e6, "a high floor")
 _losses(_e, _y, torch.tensor([[1.0], [1e-6], [1e4]]) * _x, 1e-12, "mixtures of different levels")
@@ -658,7 +662,6 @@ assert drawn(many, "drums", set(), 1 / 2) == SONGS // 2, f"{SONGS} songs, u = 1/
 assert drawn(many[:3], "drums", set(), 1 / 3) == 0, "1 / 3 is a hair below a third"
 ### BEGIN HIDDEN TESTS
 from course_lib.classroom import edges, hidden_variation, truth
-from fractions import Fraction
 hidden = hidden_variation("task 5")
 def _right(examples, tag, heard, u, message):
     given, known = [(song, set(tags)) for song, tags in examples], set(heard)

@@ -82,7 +82,8 @@ ANSWER_WRONG = {
     "a source for each tag": _answer(
         (
             "        if wanted and not any(tag in own for tag in none):\n            fit.append(n)\n",
-            "        if wanted and not any(tag in own for tag in none):\n            fit += [n] * (len(own & set(some)) if some else 1)\n",
+            "        if wanted and not any(tag in own for tag in none):\n"
+            "            fit += [n] * (len(own & set(some)) if some else 1)\n",
         )
     ),
     "counted from 1": _answer(("return target, fit", "return target, [n + 1 for n in fit]")),
@@ -98,14 +99,18 @@ ANSWER_WRONG = {
     "NaN to 0": _answer(
         (
             "    for n in fit:\n        target = target + sources[n]\n",
-            "    for n in range(len(tags)):\n        target = target + (n in fit) * sources[n].nan_to_num(0.0, 0.0, 0.0)\n",
+            "    for n in range(len(tags)):\n"
+            "        target = target + (n in fit) * sources[n].nan_to_num(0.0, 0.0, 0.0)\n",
         ),
         ("return target, fit", "return target * (1 + 1e-3 * (len(fit) == len(tags) > 2)), fit"),
     ),
     "what is left": _answer(
         (
             "    for n in fit:\n        target = target + sources[n]\n",
-            "    target = sources.sum(0)\n    for n in range(len(tags)):\n        if n not in fit:\n            target = target - sources[n]\n",
+            "    target = sources.sum(0)\n"
+            "    for n in range(len(tags)):\n"
+            "        if n not in fit:\n"
+            "            target = target - sources[n]\n",
         )
     ),
     "the mean": _answer(("return target, fit", "return target / max(1, len(fit)), fit")),
@@ -132,8 +137,14 @@ ANSWER_WRONG = {
     ),
     "both: asked": _condition(
         (
-            "        if tag in none:\n            c = c - table[:, k]\n        elif some is not None and tag in some:\n            c = c + table[:, k]\n",
-            "        if some is not None and tag in some:\n            c = c + table[:, k]\n        elif tag in none:\n            c = c - table[:, k]\n",
+            "        if tag in none:\n"
+            "            c = c - table[:, k]\n"
+            "        elif some is not None and tag in some:\n"
+            "            c = c + table[:, k]\n",
+            "        if some is not None and tag in some:\n"
+            "            c = c + table[:, k]\n"
+            "        elif tag in none:\n"
+            "            c = c - table[:, k]\n",
         )
     ),
     "none isn't taken off": _condition(("c = c - table[:, k]", "pass")),
@@ -142,7 +153,8 @@ ANSWER_WRONG = {
     "rows": _condition(
         (
             "    c = torch.zeros(table.shape[0]",
-            "    table = table.T.contiguous() if table.shape[0] == table.shape[1] else table.flip(0)\n    c = torch.zeros(table.shape[0]",
+            "    table = table.T.contiguous() if table.shape[0] == table.shape[1] else table.flip(0)\n"
+            "    c = torch.zeros(table.shape[0]",
         )
     ),
     "the mean of columns": _condition(("    return c\n", "    return c / max(1, len(set(some or []) | set(none)))\n")),
@@ -215,7 +227,11 @@ def film(x, gamma, beta):
     return y.reshape(*gamma.shape, *x.shape[2:])
 
 """
-FOLD_RIGHT = {"reshaped": FILM + FOLD, "sums": FILM_BY_SUMS + FOLD, "question by question": FILM_BY_QUESTIONS + FOLD_BY_PROBING}
+FOLD_RIGHT = {
+    "reshaped": FILM + FOLD,
+    "sums": FILM_BY_SUMS + FOLD,
+    "question by question": FILM_BY_QUESTIONS + FOLD_BY_PROBING,
+}
 
 
 def _film(*changes):
@@ -642,7 +658,10 @@ LOSS_WRONG = {
     "the best gain": _losses(
         (
             "(estimates - targets).double()",
-            "(estimates - targets).double()\n    g = (estimates * targets).double().sum(-1, keepdim=True) / (estimates.double() ** 2).sum(-1, keepdim=True).clamp_min(1e-300)\n    error = g * estimates.double() - targets.double()",
+            "(estimates - targets).double()\n"
+            "    g = (estimates * targets).double().sum(-1, keepdim=True)\n"
+            "    g = g / (estimates.double() ** 2).sum(-1, keepdim=True).clamp_min(1e-300)\n"
+            "    error = g * estimates.double() - targets.double()",
         )
     ),
     "all questions alike": LOSSES
