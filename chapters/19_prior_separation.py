@@ -17,7 +17,7 @@
 #
 # **You need** chapter 12 (priors over codes, sampling), chapter 11 (the codec) and chapter 1 (masks); chapter 14b for what MixIT is.
 #
-# **Time** <!-- minutes 19_prior_separation -->not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 19_prior_separation -->4.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 19.0 Set up
@@ -599,11 +599,13 @@ def masked_parts(parts: Tensor, mixture: Tensor, n_fft: int = 1024) -> Tensor:
     return istft(apply_mask(masks, X), n_fft, length=mixture.shape[-1])[:, 0]
 
 # %% [markdown]
-# A check with the true parts: their masks give back what adds up to the mixture, and are better than what the codec makes of the true parts.
+# A check with the true parts: their masks give back what adds up to the mixture.
 
 # %%
 again = masked_parts(true[:2], true[2])
-assert (again.sum(0) - true[2]).abs().max() < 1e-3 and (sdr(again, true[:2]) > bound_here[:2]).all()
+gained = sdr(again, true[:2]) - sdr(true[2].expand(2, -1), true[:2])
+print("SDR gained by masks of the true parts:", [f"{value:.0f} dB" for value in gained.tolist()])
+assert (again.sum(0) - true[2]).abs().max() < 1e-3 and (gained > 3).all()
 
 # %% [markdown]
 # ## 19.6 Two priors that never met
