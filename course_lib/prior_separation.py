@@ -250,7 +250,7 @@ def best_draw(parts: Tensor, mixture: Tensor) -> tuple[int, Tensor]:
 
 # %% ../chapters/19_prior_separation.ipynb #bd93e284
 def masked_parts(parts: Tensor, mixture: Tensor, n_fft: int = 1024) -> Tensor:
-    """The mixture through Wiener masks made of rough parts (eq. 1.9): (..., part, time).
+    """The mixture through Wiener masks made of rough parts (eqs. 1.9, 1.11): (part, time).
 
     parts: (part, time), decoded codes, say; mixture: (time,). The masks add up to 1 where any part
     sounds, so that the results add up to the mixture there. Source: this course; section 19.5.
