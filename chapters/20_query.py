@@ -15,7 +15,7 @@
 #
 # **You need** chapter 4 (Open-Unmix), chapter 9 (long songs in pieces) and chapter 13 (the tagger); chapter 14 asked a codec the same questions without training.
 #
-# **Time** <!-- minutes 20_query -->3 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 20_query -->CPU not measured, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 20.0 Set up
@@ -294,8 +294,8 @@ for n, kind in enumerate(kinds):
 axis.set(xlabel="first direction", ylabel="second direction")
 axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 show(figure, "Embeddings of examples; crosses: instruments that the separator never hears.",
-     "A cloud of dots in ten colours; drums, bass and vocals make clouds of their own, the others "
-     "overlap in the middle.")
+     "Dots in ten colours: drums and bass make clouds of their own far from the rest; the others "
+     "lie along a slanted band, piano and guitar at its lower end, and overlap.")
 
 # %% [markdown]
 # The plane shows two of 64 directions. In all of them: how often has the *nearest* training example the same tag? And which tags are nearest to what was never heard?
@@ -687,7 +687,7 @@ for floor in (1e-3, 0.03):
           f"where nothing of it plays {change(0 * target, 0.3):+.1f} dB")
 
 # %% [markdown]
-# With the low floor a false alarm costs far more than a hit brings: the safest thing to learn first is to say *nothing* at all to every difficult question, and a network that says nothing gets out of that hardly at all. With $\tau$ at 15 dB a false alarm is dear, but not that dear. The price: nobody pays for making silence more silent than that. Section 20.8 tries both.
+# With the low floor a false alarm costs far more than a hit brings, and a network that isn't sure does best to say *nothing*. With $\tau$ at 15 dB a false alarm is dear, but not that dear; the price is that nobody pays for making silence more silent than that. That is what the formula says; whether it matters in training, section 20.8 measures.
 
 # %% [markdown]
 # Without questions for what isn't there, a network learns that something is *always* there, and gives the most similar sound it can find. So now and then one of a mixture's questions is for a missing tag.
@@ -960,8 +960,20 @@ for axis, (name, sound) in zip(axes, pictures.items()):
 axes[0].set_ylabel("frequency, kHz")
 figure.colorbar(picture, ax=axes, label="dB")
 show(figure, "A real song and three answers, below 4 kHz.",
-     "Four spectrograms: the recording with voice and guitar, and three answers in which parts of "
-     "it are darker.")
+     "Four spectrograms: the recording, and three answers that show most of its lines more "
+     "darkly; the one for bass keeps the lowest lines bright.")
+
+# %% [markdown]
+# Different questions, different answers? The squared cosine of two answers is 1 if they are the same sound:
+
+# %%
+tones = F.normalize(torch.stack(list(pictures.values())), dim=1)
+likeness = (tones @ tones.T).square()
+show_table([[name, *row] for name, row in zip(pictures, likeness.tolist())], ["", *pictures],
+           digits=2, caption="Squared cosine of the recording and the answers.")
+
+# %% [markdown]
+# The network has never heard a voice like this, nor a guitar that was played by hand in a room: its voices are synthesised and its guitars are samples. Listen to how much of the guitar is in the answer to "vocals". This is the band's limit, not the question's.
 
 # %% [markdown]
 # ## 20.8 Measured
@@ -1098,7 +1110,11 @@ for kind in seen_kinds:
           f"{difference_in_words(list(aside_si['example of another'][kind].values()))}")
 
 # %% [markdown]
-# So an example of an unseen instrument is *not* enough here to be better than silence. What it does is to choose among what the network has learned: section 20.2 says which known instruments are nearest, and with seven instruments to learn from the network has no reason to learn what lies between them. Banquet learned from many more.
+# The example **matters**: it is better than an example of something else, and it turns the answer towards the instrument. But it is **not enough** here to be better than silence by SDR. What an example can do is to choose among what the network has learned: section 20.2 says which known instruments lie nearest, and with seven instruments to learn from, nothing made the network learn what lies between them. Banquet learned from many more.
+
+# %%
+assert same_trend(paired(aside, "example", "example of another")) == SAME_TREND
+assert same_trend(paired(aside, "silence", "example")) == SAME_TREND
 
 # %% [markdown]
 # **With other sounds.** The same test songs, played by a soundfont that nothing in the course learned from:
@@ -1177,7 +1193,7 @@ for name in changes:
             print(f"{name} less {base}, by {kind}: {difference_in_words(gap)}; {verdict}")
 
 # %% [markdown]
-# Only what is called "ahead" counts, and so few steps say nothing about the end of a long training. Mind what is *not* in this table: time. Where the question comes in before the LSTM, every question is a pass of its own through it.
+# Only what is called "ahead" counts. Where the condition comes in makes little or no difference here; what a network was never *asked by* makes a large one, for that part of it has learned nothing, and being asked both ways costs next to nothing. So few steps say nothing about the end of a long training, and mind what is *not* in this table: time. Where the question comes in before the LSTM, every question is a pass of its own through it.
 
 # %% [markdown]
 # ## 20.9 Between two questions
