@@ -476,14 +476,13 @@ class Given:
         return {}
 
     def held_of(self, part: str) -> "Held":
-        """Excerpts of a part, with the examples that ask for them: from its own songs, and from valid songs where
-        the tag may be rare."""
+        """Excerpts of a part, with the examples that ask for them: from its own songs, and from valid songs, for some
+        tags are rare; of known tags, to ask wrongly for what was set aside, the training examples."""
         if part not in self.held:
             songs, kinds = self.songs(part), UNSEEN if part == ASIDE else KNOWN
-            bank = examples_in(songs, (*KNOWN, *UNSEEN) if part == ASIDE else KNOWN)
-            if part != ASIDE:
-                bank = Bank(torch.cat([bank.embeddings, self.valid_bank.embeddings]),
-                            [*bank.tags, *self.valid_bank.tags], [*bank.songs, *self.valid_bank.songs])
+            bank, more = examples_in(songs, kinds), self.bank if part == ASIDE else self.valid_bank
+            bank = Bank(torch.cat([bank.embeddings, more.embeddings]), [*bank.tags, *more.tags],
+                        [*bank.songs, *more.songs])
             self.held[part] = Held(excerpts_of(songs, kinds, self.sizes.seconds, self.sizes.each), bank)
         return self.held[part]
 
