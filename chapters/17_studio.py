@@ -1647,8 +1647,8 @@ show_table([[f"{start}, {way}", *(mean_interval(melody_score(m, way, start))
            + [[experiment.ANOTHER, *(mean_interval(melody_score(m, experiment.ANOTHER))
                                      for m in ("chroma", "pitch"))]],
            ["sound", "chroma", "right pitch"], digits=2,
-           caption=f"Against the voice's notes on the target, {tunes.song.nunique()} songs, mean of "
-                   f"{' and '.join(experiment.TARGETS)}, 95% intervals over songs; separated by "
+           caption=f"Against the voice's notes on the target, {tunes.song.nunique()} songs, mean "
+                   f"of {' and '.join(experiment.TARGETS)}, 95% intervals over songs; separated by "
                    f"{experiment.SEPARATORS[0]}.")
 
 # %% [markdown]

@@ -396,7 +396,7 @@ from course_lib.classroom import edges, hidden_variation, truth
 import copy
 hidden = hidden_variation("task 3")
 def _move(own, twin, other, optimizer, x, loss_of, weight, name):
-    """One move on the twins, by the long way round: everything is a copy, and all but `own` frozen."""
+    """One move on the twins, the long way round: all is a copy, and all but `own` frozen."""
     flags = [p.requires_grad for p in twin.parameters()]
     L = loss_of(other["critic"](other["encoder"](x)))
     live = [p for p in own.parameters() if p.requires_grad]

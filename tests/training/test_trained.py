@@ -38,8 +38,8 @@ def test_models_of_the_course(name):
     assert model.facts.rate and model.facts.segment > 0
     if hasattr(model, "sources"):                                   # it separates
         assert model.facts.stems == tuple(model.sources)
-    else:                                                           # it names tags, or writes codes
-        assert model.facts.labels or model.facts.hop_length
+    else:                                                           # it names tags, writes codes, or draws sources
+        assert model.facts.labels or model.facts.hop_length or model.facts.stems
     if hasattr(model, "nb_output_bins"):                            # it looks at an STFT
         assert model.facts.n_fft == 2 * (model.nb_output_bins - 1) and model.facts.hop_length
 
