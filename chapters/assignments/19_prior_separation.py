@@ -413,7 +413,7 @@ for _case in range(8):
         for _least in (0.0, 0.5, 1.0):
             _right(_logs, _u, _least, "weights of all kinds")
 for _shift in (1e5, -1e5, 3e4):
-    _right((_draw(9) + _shift).double(), 0.4, 1.0, f"around {_shift:g}")
+    _right(_draw(9).double() + _shift, 0.4, 1.0, f"around {_shift:g}")
 _right(_draw(9, 1e5), 0.4, 1.0, "far apart")
 _right(_draw(9, 300.0), 0.7, 1.0, "far apart")
 _holes = _draw(12)
