@@ -304,7 +304,7 @@ _right(_triples, _asked, 5, 1e-9, 1e-9, "nearly no smoothing")
 _right(_triples, _asked, 5, 1e-9, 1.0, "nearly no smoothing of pairs")
 edges.case("huge")
 _right(_triples, _asked, 5, 1e12, 1e12, "much smoothing")
-_right(_triples.repeat(2000, 1), _asked, 5, 1.0, 1.0, "100,000 triples")
+_right(_triples.repeat(60, 1), _asked, 5, 1.0, 1.0, "3,000 triples")
 edges.left_out("other type", "codes are int64")
 ### END HIDDEN TESTS
 
@@ -380,10 +380,14 @@ def _expected(logs, u, least):
     effective = whole ** 2 / math.fsum(w * w for w in weights)
     if not effective < least * len(values):
         return list(range(len(values))), effective
-    sums = [math.fsum(weights[:n + 1]) / whole for n in range(len(weights))]
-    last = max(n for n, w in enumerate(weights) if w)
-    return [next((n for n, s in enumerate(sums) if s > (i + u) / len(values) and weights[n]), last)
-            for i in range(len(values))], effective
+    alive = [n for n, w in enumerate(weights) if w]
+    found, at, reached = [], 0, weights[alive[0]]
+    for i in range(len(values)):
+        while reached <= (i + u) / len(values) * whole and at + 1 < len(alive):
+            at += 1
+            reached += weights[alive[at]]
+        found.append(alive[at])
+    return found, effective
 
 def _right(logs, u, least, message):
     before = logs.clone()
@@ -395,7 +399,8 @@ def _right(logs, u, least, message):
     parents, effective = found
     expected, number = _expected(before, u, least)
     assert type(effective) is float, f"the effective number is a float, {message}"
-    assert truth.close(effective, number, rtol=1e-4, atol=1e-6), f"wrong number, {message}"
+    precise = 1e-6 if logs.dtype == torch.float64 else 1e-4
+    assert truth.close(effective, number, rtol=precise, atol=1e-6), f"wrong number, {message}"
     assert parents.dtype == torch.int64 and truth.has_shape(parents, len(logs)), (
         f"parents are int64 (draw,), {message}")
     assert truth.equal(parents, torch.tensor(expected)), f"wrong parents, {message}"
@@ -408,7 +413,7 @@ for _case in range(8):
         for _least in (0.0, 0.5, 1.0):
             _right(_logs, _u, _least, "weights of all kinds")
 for _shift in (1e5, -1e5, 3e4):
-    _right((_draw(9) + _shift).double(), 0.4, 1.0, f"around {_shift:g}")
+    _right(_draw(9).double() + _shift, 0.4, 1.0, f"around {_shift:g}")
 _right(_draw(9, 1e5), 0.4, 1.0, "far apart")
 _right(_draw(9, 300.0), 0.7, 1.0, "far apart")
 _holes = _draw(12)
@@ -426,8 +431,8 @@ for _u in (0.0, 0.3, 1 - 2 ** -53):
 _right(torch.tensor([0.0, 0, -math.inf, -math.inf]), 0.0, 1.0, "a place is just a sum")
 _right(torch.tensor([0.0, -math.inf, 0, -math.inf]), 0.0, 1.0, "a place is just a sum")
 _right(torch.tensor([0.0, -math.inf, 0, -math.inf]), 0.0, 0.5, "just at the least")
-_right(torch.cat([_draw(3000, 0.1), torch.full((50,), -math.inf)]), 1 - 2 ** -53, 1.0, "many")
-_right(_draw(4000, 3.0), 0.37, 0.9, "many")
+_right(torch.cat([_draw(300, 0.1), torch.full((50,), -math.inf)]), 1 - 2 ** -53, 1.0, "many")
+_right(_draw(400, 3.0), 0.37, 0.9, "many")
 _right(_draw(20)[::2], 0.6, 1.0, "not contiguous")
 edges.left_out("huge", "weights are in any unit: their logarithms around 1e5 are tested above")
 edges.case("zeros inside")
