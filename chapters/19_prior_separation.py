@@ -17,7 +17,7 @@
 #
 # **You need** chapter 12 (priors over codes, sampling), chapter 11 (the codec) and chapter 1 (masks); chapter 14b for what MixIT is.
 #
-# **Time** <!-- minutes 19_prior_separation -->2 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 19_prior_separation -->not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 19.0 Set up
@@ -1387,7 +1387,8 @@ def gaussian_slope(denoiser: Callable, mixture: Tensor, gamma: float = 1.5) -> C
     """dx/dsigma of sources that are drawn to add up to the mixture (eq. 19.17).
 
     mixture: (batch, time). gamma: how far the sum may be off, as a multiple of sigma, above 0,
-    else ValueError; below the square root of sources / 2 Euler's last step overshoots. Source: Mariani et al. 2024, section 3; section 19.10.
+    else ValueError; below the square root of sources / 2 Euler's last step overshoots.
+    Source: Mariani et al. 2024, section 3; section 19.10.
     """
     if not gamma > 0:
         raise ValueError(f"gamma is {gamma}; expected a number above 0")

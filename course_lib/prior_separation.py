@@ -670,7 +670,8 @@ def gaussian_slope(denoiser: Callable, mixture: Tensor, gamma: float = 1.5) -> C
     """dx/dsigma of sources that are drawn to add up to the mixture (eq. 19.17).
 
     mixture: (batch, time). gamma: how far the sum may be off, as a multiple of sigma, above 0,
-    else ValueError; below the square root of sources / 2 Euler's last step overshoots. Source: Mariani et al. 2024, section 3; section 19.10.
+    else ValueError; below the square root of sources / 2 Euler's last step overshoots.
+    Source: Mariani et al. 2024, section 3; section 19.10.
     """
     if not gamma > 0:
         raise ValueError(f"gamma is {gamma}; expected a number above 0")
