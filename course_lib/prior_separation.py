@@ -666,11 +666,12 @@ def dirac_slope(denoiser: Callable, mixture: Tensor, source: int = 0) -> Callabl
     return slope
 
 # %% ../chapters/19_prior_separation.ipynb #eb7ce280
-def gaussian_slope(denoiser: Callable, mixture: Tensor, gamma: float = 0.5) -> Callable:
+def gaussian_slope(denoiser: Callable, mixture: Tensor, gamma: float = 1.5) -> Callable:
     """dx/dsigma of sources that are drawn to add up to the mixture (eq. 19.17).
 
     mixture: (batch, time). gamma: how far the sum may be off, as a multiple of sigma, above 0,
-    else ValueError. Source: Mariani et al. 2024, section 3; section 19.10.
+    else ValueError; below the square root of sources / 2 Euler's last step overshoots.
+    Source: Mariani et al. 2024, section 3; section 19.10.
     """
     if not gamma > 0:
         raise ValueError(f"gamma is {gamma}; expected a number above 0")
@@ -682,7 +683,7 @@ def gaussian_slope(denoiser: Callable, mixture: Tensor, gamma: float = 0.5) -> C
 
 # %% ../chapters/19_prior_separation.ipynb #15ff0a18
 def separate_with_diffusion(denoiser: Callable, mixture: Tensor, sources: int, sigmas: Tensor,
-                            guidance: str = "dirac", source: int = 0, gamma: float = 0.5,
+                            guidance: str = "dirac", source: int = 0, gamma: float = 1.5,
                             churn: float = 0.0, generator: torch.Generator | None = None
                             ) -> Tensor:
     """Sources (batch, source, time) of mixtures (batch, time), drawn with guidance.
