@@ -52,7 +52,8 @@ def models_table(root: Path) -> str:
     return "\n".join([*lines, *(line for _, line in sorted(rows))])
 
 
-SCORES = {"sdr": "SDR {:.1f} dB", "both": "SDRi {:.1f} dB", "snr": "SNR {:.1f} dB", "bits": "{:.2f} bits a symbol", "roc_auc": "ROC-AUC {:.2f}",
+SCORES = {"sdr": "SDR {:.1f} dB", "both": "SDRi {:.1f} dB", "snr": "SNR {:.1f} dB",
+          "bits": "{:.2f} bits a symbol", "roc_auc": "ROC-AUC {:.2f}",
           "convergence_0": "spectral convergence {:.1f} dB at the finest level"}
 
 
