@@ -1193,7 +1193,7 @@ for name in changes:
             print(f"{name} less {base}, by {kind}: {difference_in_words(gap)}; {verdict}")
 
 # %% [markdown]
-# Only what is called "ahead" counts. Where the condition comes in makes little or no difference here; what a network was never *asked by* makes a large one, for that part of it has learned nothing, and being asked both ways costs next to nothing. So few steps say nothing about the end of a long training, and mind what is *not* in this table: time. Where the question comes in before the LSTM, every question is a pass of its own through it.
+# Only what is called "ahead" counts. Where the condition comes in makes little or no difference here; what a network was never *asked by* makes a large one, for that part of it has learned nothing, and being asked both ways costs little. So few steps say nothing about the end of a long training, and mind what is *not* in this table: time. Where the question comes in before the LSTM, every question is a pass of its own through it.
 
 # %% [markdown]
 # ## 20.9 Between two questions
