@@ -98,7 +98,7 @@ def test_excerpts_are_the_loudest_and_of_one_source():
 def test_the_ideal_mask_and_silence():
     target, rest = 0.1 * torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     gains = experiment.gains(experiment.ideal(target, target + rest), target, target + rest)
-    assert float(gains["sdri"]) > 5 and float(gains["si_sdri"]) > 5
+    assert float(gains["sdri"]) > 2 and float(gains["si_sdri"]) > 2
     assert experiment.gains(torch.zeros(8000), target, target + rest)["si_sdri"] == ""
 
 
@@ -122,8 +122,7 @@ def small(monkeypatch, tmp_path):
 
 
 def test_it_runs_through_and_repeats_nothing(small, tmp_path):
-    only = ["tag", "example", "wrong tag", "silence", "drums to bass", "concatenation", experiment.TAGGER]
-    small([one for one in only if one not in ("tag", "example")] + [experiment.ABSENT])
+    small(["wrong tag", "silence", "concatenation", experiment.ABSENT, experiment.BETWEEN, experiment.EMBEDDING])
     results = Results(experiment.TOPIC, tmp_path / "results")
     runs = {(row["part"], row["method"]) for row in results.rows("runs")}
     assert {(experiment.TEST, "wrong tag"), (experiment.TEST, "silence"), (experiment.ASIDE, "silence"),
