@@ -17,7 +17,7 @@
 #
 # **You need** chapter 12 (priors over codes, sampling), chapter 11 (the codec) and chapter 1 (masks); chapter 14b for what MixIT is.
 #
-# **Time** <!-- minutes 19_prior_separation -->3.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 19_prior_separation -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 19.0 Set up

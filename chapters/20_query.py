@@ -15,7 +15,7 @@
 #
 # **You need** chapter 4 (Open-Unmix), chapter 9 (long songs in pieces) and chapter 13 (the tagger); chapter 14 asked a codec the same questions without training.
 #
-# **Time** <!-- minutes 20_query -->2.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
+# **Time** <!-- minutes 20_query -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about three hours.
 
 # %% [markdown]
 # ## 20.0 Set up
