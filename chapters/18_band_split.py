@@ -2275,7 +2275,7 @@ show_claims(claims)
 #
 # ## 18.18 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/18_band_split.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** A query $(1, 0)$ at position 2 and a key $(0, 1)$ at position 3 are turned by $\pi/2$ a position. What is their product? And at positions 10 and 11?
 #

@@ -1702,7 +1702,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 19.15 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/19_prior_separation.ipynb) has more tasks, with checks.
 #
 # **1. Too much smoothing.** What does (19.4) become for $\alpha \to \infty$, and what does LASS do then?
 #

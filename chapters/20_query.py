@@ -162,6 +162,9 @@ def tag_vector(tags: str | Iterable[str], known: Sequence[str]) -> Tensor:
                          f"more of {', '.join(known)}; ask for another sound by an example of it")
     return torch.tensor([float(tag in asked) for tag in known])
 
+# %% [markdown]
+# The tags of this chapter's network, three questions, and one that it has no name for:
+
 # %%
 known = experiment.KNOWN
 print(known)
@@ -187,6 +190,9 @@ dense = d.block("last layer", f"{tagger.dense.out_features} tags", after=convs, 
 emb = d.block("embedding", f"{tagger.dense.in_features}", after=convs, place="below", kind="data")
 show(d.draw(), "An example becomes the vector that the tagger's last layer is given.", d.in_words())
 assert tuple(tagger.levels(torch.zeros(1, tagger.samples)).shape) == (1, 64, 157)
+
+# %% [markdown]
+# A hook catches what the layer is given:
 
 # %%
 #| export
@@ -264,6 +270,9 @@ def embed_example(tagger: Tagger, x: Tensor, level: float = 0.1) -> Tensor:
     levels = rms(chunks)
     heard = levels >= 0.05 * levels.max()
     return penultimate(tagger, chunks[heard] * (level / levels[heard])[:, None]).mean(0)
+
+# %% [markdown]
+# So the level doesn't matter, nor a pause; and silence is refused:
 
 # %%
 guitar = piece("b", "guitar", seconds=8.0)
@@ -383,6 +392,9 @@ class FiLM(nn.Module):
             beta = self.to_film(c)
             change = torch.zeros_like(beta)
         return modulate(x, 1 + change, beta)
+
+# %% [markdown]
+# A new one is the identity; with other weights it is (20.6):
 
 # %%
 film, c = FiLM(4, 3), torch.randn(2, 4, generator=g)
@@ -525,18 +537,8 @@ WHERE = {"every": ("first", "bottleneck", "last"), "behind": ("bottleneck", "las
          "bottleneck": ("bottleneck",), "first": ("first",), "concatenation": ()}
 
 
-class QueryUnmix(nn.Module):
-    """Chapter 4's Open-Unmix, asked: audio (batch, 1, time) and conditions (batch, question,
-    condition) to an answer to every question, (batch, question, 1, time).
-
-    tags: that can be asked by name. hidden_size: width, even. nb_layers: of the LSTM. where: at
-    which places a condition comes in by FiLM, a key of WHERE; "concatenation": beside the input.
-    embedding: numbers of an example's embedding. segment: seconds it learned on. ValueError for
-    other shapes and an unknown place. Sources: Stöter et al. 2019, Perez et al. 2018, Watcharasupat
-    and Lerch 2024; section 20.5.
-    """
-
-    audio_channels = 1
+class QueryLayers(nn.Module):
+    """The layers of `QueryUnmix`, which says what its arguments are. Section 20.5."""
 
     def __init__(self, tags: Sequence[str], hidden_size: int = 192, condition: int = 32,
                  embedding: int = 64, nb_layers: int = 2, n_fft: int = 1024, hop_length: int = 512,
@@ -562,6 +564,24 @@ class QueryUnmix(nn.Module):
     @property
     def tags(self) -> tuple[str, ...]:
         return self.query.tags
+
+# %% [markdown]
+# What it does with them: look at the spectra, hear them, and make a mask for each question.
+
+# %%
+#| export
+class QueryUnmix(QueryLayers):
+    """Chapter 4's Open-Unmix, asked: audio (batch, 1, time) and conditions (batch, question,
+    condition) to an answer to every question, (batch, question, 1, time).
+
+    tags: that can be asked by name. hidden_size: width, even. nb_layers: of the LSTM. where: at
+    which places a condition comes in by FiLM, a key of WHERE; "concatenation": beside the input.
+    embedding: numbers of an example's embedding. segment: seconds it learned on. ValueError for
+    other shapes and an unknown place. Sources: Stöter et al. 2019, Perez et al. 2018, Watcharasupat
+    and Lerch 2024; section 20.5.
+    """
+
+    audio_channels = 1
 
     def seen(self, X: Tensor) -> Tensor:
         """Spectra (batch, bin, frame) as the network sees them, whatever their level: (batch,
@@ -662,6 +682,9 @@ def query_loss(estimate: Tensor, target: Tensor, mixture: Tensor, floor: float =
     error = (estimate - target).square().flatten(1).sum(1)
     level = mixture.square().flatten(1).sum(1).clamp_min(1e-8)
     return (10 * torch.log10(error / level + floor)).mean()
+
+# %% [markdown]
+# Four answers and what they cost:
 
 # %%
 x, silent = mixture[None], torch.zeros_like(mixture[None])
@@ -874,6 +897,9 @@ def condition_of(model: QueryUnmix, tags: str | Iterable[str] = (), example: Ten
                              f"{tuple(model.query.mean.shape)}, or audio and a tagger")
         c = c + model.query.of_example(embedding)
     return c
+
+# %% [markdown]
+# And the answer, through `separate`:
 
 # %%
 #| export
@@ -1346,7 +1372,7 @@ show_claims(claims)
 # %% [markdown]
 # ## 20.14 Exercises
 #
-# Try each before opening its answer. The answers are run by the course's tests.
+# Try each before opening its answer. The answers are run by the course's tests. The graded [assignment of this chapter](assignments/20_query.ipynb) has more tasks, with checks.
 #
 # **1. By hand.** A channel has the values $(1, -2, 3)$ in three frames; the question gives $\gamma = -1$ and $\beta = 2$. What does FiLM give, and what a ReLU behind it? Which frames does the question let pass?
 #

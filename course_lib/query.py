@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_EXAMPLE', 'SILENT', 'WHERE', 'mixture_and_target', 'tag_vector', 'penultimate', 'check_example', 'rms',
-           'embed_example', 'modulate', 'FiLM', 'QueryEncoder', 'QueryUnmix', 'query_loss', 'draw_example', 'QueryStep',
-           'Asked', 'condition_of', 'ask', 'between']
+           'embed_example', 'modulate', 'FiLM', 'QueryEncoder', 'QueryLayers', 'QueryUnmix', 'query_loss',
+           'draw_example', 'QueryStep', 'Asked', 'condition_of', 'ask', 'between']
 
 # %% ../chapters/20_query.ipynb #1aa5b2c1
 from collections.abc import Iterable, Sequence
@@ -168,18 +168,8 @@ WHERE = {"every": ("first", "bottleneck", "last"), "behind": ("bottleneck", "las
          "bottleneck": ("bottleneck",), "first": ("first",), "concatenation": ()}
 
 
-class QueryUnmix(nn.Module):
-    """Chapter 4's Open-Unmix, asked: audio (batch, 1, time) and conditions (batch, question,
-    condition) to an answer to every question, (batch, question, 1, time).
-
-    tags: that can be asked by name. hidden_size: width, even. nb_layers: of the LSTM. where: at
-    which places a condition comes in by FiLM, a key of WHERE; "concatenation": beside the input.
-    embedding: numbers of an example's embedding. segment: seconds it learned on. ValueError for
-    other shapes and an unknown place. Sources: Stöter et al. 2019, Perez et al. 2018, Watcharasupat
-    and Lerch 2024; section 20.5.
-    """
-
-    audio_channels = 1
+class QueryLayers(nn.Module):
+    """The layers of `QueryUnmix`, which says what its arguments are. Section 20.5."""
 
     def __init__(self, tags: Sequence[str], hidden_size: int = 192, condition: int = 32,
                  embedding: int = 64, nb_layers: int = 2, n_fft: int = 1024, hop_length: int = 512,
@@ -205,6 +195,20 @@ class QueryUnmix(nn.Module):
     @property
     def tags(self) -> tuple[str, ...]:
         return self.query.tags
+
+# %% ../chapters/20_query.ipynb #6a0fa2a9
+class QueryUnmix(QueryLayers):
+    """Chapter 4's Open-Unmix, asked: audio (batch, 1, time) and conditions (batch, question,
+    condition) to an answer to every question, (batch, question, 1, time).
+
+    tags: that can be asked by name. hidden_size: width, even. nb_layers: of the LSTM. where: at
+    which places a condition comes in by FiLM, a key of WHERE; "concatenation": beside the input.
+    embedding: numbers of an example's embedding. segment: seconds it learned on. ValueError for
+    other shapes and an unknown place. Sources: Stöter et al. 2019, Perez et al. 2018, Watcharasupat
+    and Lerch 2024; section 20.5.
+    """
+
+    audio_channels = 1
 
     def seen(self, X: Tensor) -> Tensor:
         """Spectra (batch, bin, frame) as the network sees them, whatever their level: (batch,

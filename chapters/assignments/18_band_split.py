@@ -795,6 +795,7 @@ _right(_M * torch.tensor([1.0, 0, 0])[:, None, None], _X, "all but one silent")
 _right(_M, 0 * _X, "a silent mixture")
 _right(_M / _M.sum(1, keepdim=True), _X, "masks that add up to 1")
 _right(1j * _M.abs(), _X, "masks that only turn")
+_right(torch.stack([_M[:, 0], -_M[:, 0], 0 * _M[:, 0]], 1), _X, "masks that cancel")
 _right(_M.mT.contiguous().mT, _X.mT.contiguous().mT, "not contiguous")
 _part = _M.clone()
 _part[:, :, 1:3], _part[:, 0, 3] = 0, 0

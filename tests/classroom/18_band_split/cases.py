@@ -957,6 +957,7 @@ def _add(*changes):
 
 
 MASKS_WRONG = {
+    "silent where the sum is 0": _add(("nothing = top == 0", "nothing = M.sum(1, keepdim=True) == 0")),
     "all gates at the end": """
 def masks_of(numbers, widths):
     y = F.glu(numbers, -1)

@@ -422,6 +422,7 @@ def _says(*changes):
 
 
 SAYS_WRONG = {
+    "silent where the sum is 0": _says(("if loudest == 0:", "if x.sum() == 0:")),
     "the last piece left out": _says(
         ("    pieces[-1] = y[-size:]\n", "    pieces = [p for p in pieces if len(p) == size]\n")
     ),
