@@ -19,7 +19,7 @@
 #
 # **You need** chapter 6 (U-Net, GLU, transposed convolution, rescaling) and chapters 1 and 4 (STFT, BLSTM, Wiener filter).
 #
-# **Time** <!-- minutes 07_hybrid_demucs -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 07_hybrid_demucs -->0.5 minutes on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 7.0 Set up
@@ -2172,8 +2172,9 @@ assert sum(gains) > 0
 # %%
 card = measured_card("07_hybrid_demucs/runs")
 used = card["settings"]
-runs = {row["variant"]: row for row in results("runs")}
-missing = [name for name in experiment.VARIANTS if name not in runs]
+runs = {(row["variant"], int(row["seed"])): row for row in results("runs")}
+missing = [f"{name}, seed {seed}" for name, seeds in experiment.SEEDS.items() for seed in seeds
+           if (name, seed) not in runs]
 show_table(
     [[
         "songs to learn from",
@@ -2183,63 +2184,69 @@ show_table(
          "steps, batch, seconds of a chunk",
          f"{used['steps']}, {used['batch_size']}, {used['seconds']:g}"
      ], ["network", f"{used['channels']} channels, nfft {used['nfft']}, depth {used['depth']}"],
-     ["seeds", "one"], ["not run yet", ", ".join(missing) or "nothing"]], ["what", "how much"],
+     ["not run yet", "; ".join(missing) or "nothing"]], ["what", "how much"],
     caption=f"{card['command']}, on {card['machine']}.")
 
 # %% [markdown]
-# With so few steps a table shows what *learns faster*, not what is better in the end; and with one seed, small differences say nothing. How far two seeds of one network are
-# apart, chapter 6 has measured on the same songs:
-
-# %%
-two_seeds = {
-    row["seed"]: float(row["test_sdr"])
-    for row in measured("06_demucs/runs") if row["variant"] == "base"
-}
-seeds_apart = abs(two_seeds["0"] - two_seeds["1"])
-print(f"two seeds of chapter 6's base network: {seeds_apart:.2f} dB apart")
-
-# %% [markdown]
-# Keep that number in mind for what follows.
+# With so few steps a table shows what *learns faster*, not what is better in the end. Every run was made with two seeds, which draw the first weights and the chunks:
 
 # %%
 def by_song(variant):
-    """SDR of a run: (song, stem), the songs in their order."""
-    return torch.tensor([[float(row[stem]) for stem in STEMS] for row in results("songs")
-                         if row["variant"] == variant])
+    """SDR of a variant's runs: (seed, song, stem), songs in their order; empty if there is none."""
+    return torch.tensor([[[float(row[stem]) for stem in STEMS] for row in results("songs")
+                          if (row["variant"], int(row["seed"])) == (variant, seed)]
+                         for seed in experiment.SEEDS[variant] if (variant, seed) in runs])
+
+def lead(one, other):
+    """Differences (seed, song) of the seeds that both have, and how far two seeds are apart."""
+    pairs = [by_song(name) for name in (one, other)]
+    both = min(map(len, pairs))
+    if not both:
+        return torch.zeros(0, 0), 0.0
+    means = [scores.nanmean(1).mean(-1) for scores in pairs]                   # (seed) each
+    apart = max(float(mean.max() - mean.min()) for mean in means)
+    return pairs[0][:both].nanmean(-1) - pairs[1][:both].nanmean(-1), apart
 
 # %% [markdown]
-# A row a run; beside the scores what it cost:
+# A row a variant, means over its seeds; beside the scores what it cost:
 
 # %%
+def row_of(name):
+    """A row of the table: stems, mean, seeds apart, size and seconds of a run."""
+    scores = by_song(name)
+    means = scores.nanmean(1).mean(-1)
+    rows = [row for (variant, _), row in runs.items() if variant == name]
+    seconds = np.median([float(row["cpu_seconds"]) for row in rows])
+    return [name, *scores.nanmean(1).mean(0).tolist(), float(means.mean()),
+            float(means.max() - means.min()) if len(means) > 1 else None,
+            int(rows[0]["parameters"]) / 1e6, float(seconds)]
+
 hybrid = by_song("hybrid")
-order = [name for name in experiment.VARIANTS if name in runs]
-rows = [[
-    name, *by_song(name).nanmean(0).tolist(),
-    float(runs[name]["test_sdr"]), None if name == "hybrid" else mean_interval(
-        (by_song(name) - hybrid).nanmean(1)),
-    int(runs[name]["parameters"]) / 1e6,
-    float(runs[name]["cpu_seconds"])
-] for name in order]
+order = [name for name in experiment.VARIANTS if (name, 0) in runs]
 show_table(
-    rows,
-    ["run", *STEMS, "mean", "less the hybrid, paired", "million weights", "seconds of one core"],
+    [row_of(name) for name in order],
+    ["run", *STEMS, "mean", "seeds apart", "million weights", "seconds of one core"],
     digits={
-        "million weights": 1, "seconds of one core": 0, "less the hybrid, paired": 2,
+        "million weights": 1, "seconds of one core": 0, "seeds apart": 2,
         **dict.fromkeys([*STEMS, "mean"], 1)
-    }, caption=f"SDR in dB, {len(hybrid)} songs, one seed; difference with its 95% interval.")
-assert len(hybrid) == used["test_songs"]
+    }, caption=f"SDR in dB, {hybrid.shape[1]} songs, means over seeds.")
+assert hybrid.shape[1] == used["test_songs"]
 
 # %% [markdown]
 # A hybrid step takes longer than a step of the waveform network, so equal steps are not equal time. `hybrid, equal time` has fewer steps, about as many as fit into the time of `waveform only`; compare these two for
-# what a minute buys.
+# what a minute buys. A variant is *ahead* only if the interval of the paired difference over songs excludes zero, both seeds agree, and the lead exceeds what two seeds of either are apart:
 
 # %%
 def told_apart(one, other):
-    """Which of two runs is ahead, in words."""
-    if one not in runs or other not in runs:
-        return "not run yet"
-    _, low, high = mean_interval((by_song(one) - by_song(other)).nanmean(1))
-    return f"{one} ahead" if low > 0 else f"{other} ahead" if high < 0 else "not told apart"
+    """Which of two variants is ahead, in words."""
+    differences, apart = lead(one, other)
+    if len(differences) < 2:
+        return "too few seeds"
+    for first, sign in ((one, 1), (other, -1)):
+        ahead = sign * differences
+        if same_trend(ahead) == SAME_TREND and float(ahead.mean()) > apart:
+            return f"{first} ahead"
+    return "not told apart"
 
 
 for pair in (
@@ -2251,15 +2258,8 @@ for pair in (
     ("hybrid", "without frequency embedding"),
     ("hybrid", "with penalty"),
 ):
-    print(" against ".join(pair) + ":", told_apart(*pair))
-
-# %% [markdown]
-# *Ahead* means over these songs, with this seed. Only where the lead is larger than the number above would another seed hardly turn it round:
-
-# %%
-for name in order[1:]:
-    lead = abs(float((by_song(name) - hybrid).nanmean()))
-    print(f"{name}: {'more' if lead > seeds_apart else 'less'} than two seeds are apart")
+    differences = difference_in_words(lead(*pair)[0])
+    print(" less ".join(pair) + f": {differences}; {told_apart(*pair)}")
 
 # %% [markdown]
 # The losses on the way:
@@ -2267,11 +2267,11 @@ for name in order[1:]:
 # %%
 logs = {
     name: [(int(row["step"]), float(row["loss"])) for row in results("logs")
-           if row["variant"] == name]
+           if (row["variant"], row["seed"]) == (name, "0")]
     for name in order
 }
 axis = plot_losses({name: tuple(np.array(log).T) for name, log in logs.items()}, smoothing=60)
-show(axis, "L1 loss while learning, smoothed over 60 steps: equal songs and seed.",
+show(axis, "L1 loss while learning, smoothed over 60 steps: equal songs, seed 0.",
      "Falling curves on a logarithmic axis, a line a run.")
 
 # %% [markdown]
@@ -2302,7 +2302,7 @@ methods = {
     method: by_method(method)
     for method in dict.fromkeys(row["method"] for row in bound_rows)
 }
-methods["Hybrid Demucs, 400 steps"] = hybrid
+methods["Hybrid Demucs, 400 steps"] = hybrid[0]
 methods["Demucs v2, 400 steps"] = torch.tensor(
     [[float(row[stem]) for stem in STEMS] for row in measured("06_demucs/songs")
      if (row["variant"], row["seed"]) == ("base", "0")])
@@ -2311,7 +2311,7 @@ show_table(
     [[method, *methods[method].nanmean(0).tolist(),
       mean_interval(methods[method].nanmean(1))]
      for method in ranking], ["SDR in dB", *STEMS, "mean of stems"], digits=1,
-    caption=f"The middle {used['score_seconds']:g} s of {len(hybrid)} band test songs; "
+    caption=f"The middle {used['score_seconds']:g} s of {hybrid.shape[1]} band test songs; "
     "last column with 95% interval.")
 if bound_rows:
     assert ranking[0] == "mixture / 4" and ranking[-1] == "ideal ratio mask"
@@ -2349,8 +2349,8 @@ if len(share):
 carries = {}
 for place, stem in enumerate(STEMS):
     if len(share):
-        lead = parts["spectrogram"][:, place] - parts["waveform"][:, place]
-        _, low, high = mean_interval(lead)
+        above = parts["spectrogram"][:, place] - parts["waveform"][:, place]
+        _, low, high = mean_interval(above)
         carries[stem] = "spectrogram" if low > 0 else "waveform" if high < 0 else "neither clearly"
 print(carries or "not run yet")
 
@@ -2441,30 +2441,35 @@ listen(treble(hybrid_stems[3])[:, piece], rate, "above 5 kHz: Hybrid Demucs", no
 
 # %%
 def run_noise(variant, column):
-    """A column of the vocals' noise in the highest band, of a run: (song,)."""
-    return torch.tensor([
-        float(row[column]) for row in results("noise")
-        if (row["variant"], row["stem"]) == (variant, "vocals") and row["band"].startswith("5000")
-    ])
+    """A column of the vocals' noise in the highest band, of a variant's runs: (seed, song)."""
+    rows = [row for row in results("noise") if row["stem"] == "vocals"
+            and row["variant"] == variant and row["band"].startswith("5000")]
+    return torch.tensor([[float(row[column]) for row in rows if int(row["seed"]) == seed]
+                         for seed in experiment.SEEDS[variant] if (variant, seed) in runs])
 
 # %% [markdown]
 # A row a run:
 
 # %%
 top = [
-    name for name in ("waveform only", "spectrogram only", "hybrid", "magnitudes") if name in runs
+    name for name in ("waveform only", "spectrogram only", "hybrid", "magnitudes") if name in order
 ]
 show_table([[
     name,
-    mean_interval(run_noise(name, "level_db")),
+    mean_interval(run_noise(name, "level_db").mean(0)),
     float(run_noise(name, "flatness").nanmean()),
-    mean_interval(run_noise(name, "error_db"))
+    mean_interval(run_noise(name, "error_db").mean(0))
 ] for name in top], ["run", "level in pauses, dB", "flatness", "error / stem, dB"], digits={
     "flatness": 2, "level in pauses, dB": 1, "error / stem, dB": 1
 }, caption="Vocals above 5 kHz, equal steps; the last column in all frames, against the true "
            "stem in that band.")
-static = (run_noise("waveform only", "level_db") -
-          run_noise("hybrid", "level_db") if "waveform only" in runs else [])
+static, static_apart = torch.zeros(0, 0), 0.0
+if {"waveform only", "hybrid"} <= set(order):
+    levels_of = [run_noise(name, "level_db") for name in ("waveform only", "hybrid")]
+    seeds = min(map(len, levels_of))
+    static = levels_of[0][:seeds] - levels_of[1][:seeds]
+    static_apart = max(float(level.nanmean(1).max() - level.nanmean(1).min())
+                       for level in levels_of)
 
 # %% [markdown]
 # Read the last column with it: an error of about 0 dB against the stem means that in this band the network writes *nothing* yet, and who writes nothing is silent in pauses, too. So a low level is no merit by itself. In words, for the claim:
@@ -2503,19 +2508,17 @@ for place, stem in enumerate(STEMS[:3]):
 # %% [markdown]
 # ## 7.16 Paper claims
 #
-# Scores on MUSDB18 can't be had from the band, so the published levels *need real data*. Differences between our runs rest on one seed and few steps: one counts as seen if its interval over songs excludes zero **and** it is larger than two seeds of chapter 6's base are apart.
+# Scores on MUSDB18 can't be had from the band, so the published levels *need real data*. Differences between our runs rest on few steps: one counts as seen only by the three rules of section 7.14.
 
 # %%
 scores = {row["model"]: row for row in published("hybrid_demucs_scores")}
 listeners = {row["model"]: row for row in published("hybrid_demucs_listeners")}
-gain = lambda one, other: ((by_song(one) - by_song(other)).nanmean(1)
-                           if one in runs and other in runs else torch.zeros(0))
 paper_gain = float(scores["Hybrid Demucs"]["all"]) - float(scores["Demucs v2"]["all"])
 
-def claim(text, source, section, paper, differences):
-    """A claim that is right if the differences between two runs, one a song, are positive."""
-    seen = same_trend(differences)
-    if seen == SAME_TREND and float(differences.mean()) <= seeds_apart:
+def claim(text, source, section, paper, differences, apart):
+    """A claim that is right if the differences (seed, song) are positive and exceed `apart`."""
+    seen = same_trend(differences) if len(differences) > 1 else NOT_SEEN
+    if seen == SAME_TREND and float(differences.nanmean()) <= apart:
         seen = NOT_SEEN
     return Claim(text, source, section, paper, difference_in_words(differences), seen)
 
@@ -2528,19 +2531,19 @@ claims = [
           f"{named['HDemucs']:,}", f"{counts['HDemucs']:,}",
           reproduced(counts["HDemucs"], named["HDemucs"], 0)),
     claim("Both branches beat the waveform alone, equal steps", "Défossez 2021", "7.14",
-          f"{paper_gain:+.1f} dB over v2", gain("hybrid", "waveform only")),
+          f"{paper_gain:+.1f} dB over v2", *lead("hybrid", "waveform only")),
     claim("The same in equal time", "this chapter", "7.14", None,
-          gain("hybrid, equal time", "waveform only")),
+          *lead("hybrid, equal time", "waveform only")),
     claim("Both branches beat the spectrogram alone", "Défossez 2021", "7.14", "order only",
-          gain("hybrid", "spectrogram only")),
+          *lead("hybrid", "spectrogram only")),
     claim("Complex as channels beats magnitudes in a hybrid", "Défossez 2021", "7.14",
-          "order only", gain("hybrid", "magnitudes")),
+          "order only", *lead("hybrid", "magnitudes")),
     claim("Residual branches help", "Défossez 2021", "7.14", "order only",
-          gain("hybrid", "without residual branches")),
+          *lead("hybrid", "without residual branches")),
     claim("The frequency embedding helps", "Isik et al. 2020", "7.14", "order only",
-          gain("hybrid", "without frequency embedding")),
+          *lead("hybrid", "without frequency embedding")),
     claim("The penalty helps", "Défossez 2021", "7.14", "order only",
-          gain("with penalty", "hybrid"))
+          *lead("with penalty", "hybrid"))
 ]
 
 # %% [markdown]
@@ -2557,7 +2560,7 @@ dearer = (mean_of("8, penalty", "seconds_a_step") /
 # %%
 claims += [
     claim("The hybrid leaves less noise in the vocals' treble than the waveform network",
-          "Défossez 2021", "7.14", "order only", static),
+          "Défossez 2021", "7.14", "order only", static, static_apart),
     Claim("Deep networks can diverge; GroupNorm in the inner layers holds them", "Défossez 2021",
           "7.12", "order only",
           f"without: {falls('8 layers')}; with: {falls('8, GroupNorm')} (a high rate, 3 seeds)",

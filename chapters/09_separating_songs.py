@@ -1627,6 +1627,8 @@ mask_table({"base": "gain, sign, half of the groups remixed", "without remix": "
            "SDR in dB, mean over stems and songs, 400 steps on 60 songs; a dash: not run.")
 for name in ("without remix", "remix always", "without gain and sign", "without augmentation"):
     print(f"{name}: {counted(against_base(name))}")
+gain_and_sign = counted(against_base("without gain and sign"))
+assert gain_and_sign.startswith("+") and gain_and_sign.endswith(", counts")
 
 # %% [markdown]
 # Beside it what chapter 6 measured of changed pitch and tempo, on its waveform network, and what the papers report. (The line is against one seed of the base. Chapter 6 compares with both, finds the gain no larger than what lies between them, and doesn't count it.)
@@ -1643,7 +1645,7 @@ show_table([[row["model"], row["what"], float(row["sdr_db"])] for row in
            caption="On MUSDB18 or MUSDB18-HQ, as reported.")
 
 # %% [markdown]
-# What augmentation is worth depends on how often the network meets the same song. 400 steps of 8 chunks of 3 s are eight passes over our 60 songs of 20 s; the papers' networks see each song thousands of times. An effect that shows late can't be seen here, and "does not count" means no more than that.
+# What augmentation is worth depends on how often the network meets the same song. 400 steps of 8 chunks of 3 s are eight passes over our 60 songs of 20 s; the papers' networks see each song thousands of times. An effect that shows late can't be seen here, and "does not count" means no more than that. The one difference that counts goes the other way: *without* changed gains and signs the network is better. A likely reason: the test songs have the levels that the band's mixer gave them, and a network with so few passes learns these sooner if it meets no others. It says nothing about songs that are mixed in another way, for which the augmentation is meant.
 #
 # **Averaged weights.** In the last steps the weights jitter round a good place. An **exponential moving average** (EMA) stays there:
 #

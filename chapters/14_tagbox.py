@@ -717,9 +717,9 @@ ranking = {column: sorted(changes, key=lambda c: -np.nanmean(better[c][column]) 
 print("best change by metric:", {column: order[0] for column, order in ranking.items() if order})
 
 # %% [markdown]
-# It does: `level=2` is best by SDRi and by L1, and last by SI-SDRi and by SAR. The tagger that was never trained is behind the trained one by SDRi and L1, which reward whatever takes sound away; by SI-SDRi the two can't be told apart, and in SAR it is ahead. So these runs don't show that the method *listens*.
+# It does: `level=2` is best by SDRi and by L1, and last by SI-SDRi and by SAR. The tagger that was never trained is behind the trained one by SDRi and L1, which reward whatever takes sound away; by SI-SDRi the two can't be told apart, and in SAR it is ahead. So these runs don't show that the method *listens*. Nor is it a matter of steps: as many as the published code takes (`steps=100`) gain a little more by SDRi and L1, nothing certain by SI-SDRi, and lose SAR.
 #
-# A real tagger instead of the band's, for few steps (it costs more): MTAT's FCN, fifty words from real music, which has never heard this band. Musicnn and the harmonic CNN would stand here, too: the first was not run, and the published weights of the second don't come with the course (chapter 13), so that comparison of the paper isn't made.
+# Real taggers instead of the band's, for few steps (they cost more): MTAT's FCN and Musicnn, fifty words from real music, which have never heard this band. The published weights of the harmonic CNN don't come with the course (chapter 13), so that comparison of the paper isn't made.
 
 # %%
 tagger_rows = list(dict.fromkeys(row["change"] for row in songs if row["part"] == "taggers"))

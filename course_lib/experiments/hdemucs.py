@@ -83,7 +83,7 @@ VARIANTS: dict[str, Variant] = {
     "without frequency embedding": Variant({"freq_emb": 0}),
     "with penalty": Variant(penalty=True),
 }
-SEEDS: dict[str, tuple[int, ...]] = {}    # of a variant other seeds than 0
+SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(VARIANTS, (0, 1))
 
 
 @dataclass(frozen=True)
