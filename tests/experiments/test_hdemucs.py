@@ -33,15 +33,20 @@ def small(monkeypatch, tmp_path):
 def test_it_runs_through_and_repeats_nothing(small, tmp_path):
     outcome = small()
     results = Results(experiment.TOPIC, tmp_path / "results")
-    runs = {row["variant"]: row for row in results.rows("runs")}
-    assert not outcome.failed and set(runs) == set(experiment.VARIANTS)
-    assert int(runs["hybrid, equal time"]["steps"]) == 1 and int(runs["hybrid"]["steps"]) == 2
-    for name, row in runs.items():
-        songs = [one for one in results.rows("songs") if one["variant"] == name]
+    runs = {(row["variant"], row["seed"]): row for row in results.rows("runs")}
+    assert not outcome.failed and set(runs) == {(name, str(seed)) for name, seeds in experiment.SEEDS.items()
+                                                for seed in seeds}
+    assert int(runs["hybrid, equal time", "0"]["steps"]) == 1 and int(runs["hybrid", "1"]["steps"]) == 2
+    assert runs["hybrid", "0"]["test_sdr"] != runs["hybrid", "1"]["test_sdr"]
+    for (name, seed), row in runs.items():
+        of_run = lambda table: [one for one in results.rows(table)                             # noqa: E731
+                                if (one["variant"], one["seed"]) == (name, seed)]              # noqa: B023
+        songs = of_run("songs")
         mean = sum(float(one[stem]) for one in songs for stem in STEMS) / (len(songs) * len(STEMS))
         assert mean == pytest.approx(float(row["test_sdr"]), abs=2e-3)
-        assert len([one for one in results.rows("noise") if one["variant"] == name]) == 2 * 4 * 4
-    assert {row["variant"] for row in results.rows("branches")} == set(runs) - {"waveform only", "spectrogram only"}
+        assert len(of_run("noise")) == 2 * 4 * 4
+    assert {row["variant"] for row in results.rows("branches")} == set(experiment.VARIANTS) - {"waveform only",
+                                                                                                "spectrogram only"}
     assert not small().done
 
 
