@@ -313,7 +313,7 @@ show(figure, "Embeddings of examples; crosses: instruments that the separator ne
 rows = []
 for kind in kinds:
     near = [row["nearest"] for row in dots if row["instrument"] == kind]
-    often = sorted(set(near), key=near.count, reverse=True)[:3]
+    often = sorted(set(near), key=lambda tag: (-near.count(tag), tag))[:3]
     rows.append([kind, len(near), near.count(kind) / len(near) if kind in known else None,
                  ", ".join(f"{tag} {near.count(tag) / len(near):.0%}" for tag in often)])
 show_table(rows, ["examples of", "how many", "nearest is the same", "nearest are"], digits=2,
