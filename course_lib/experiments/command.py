@@ -38,6 +38,10 @@ EXPERIMENTS = {
         "chapter 20's network that is asked: tags, examples, unseen instruments, where the condition comes in",
     ),
     "hdemucs_depth": ("course_lib.experiments.hdemucs_depth", "deeper networks, with and without norm and penalty"),
+    "hdemucs_remixed": (
+        "course_lib.experiments.hdemucs_remixed",
+        "chapter 7's network fine-tuned on songs as they are, by chance and made to fit",
+    ),
     "sparse_attention": (
         "course_lib.experiments.sparse_attention",
         "chapter 8b's frames rebuilt by dense and by sparse attention",

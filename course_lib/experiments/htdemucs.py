@@ -16,7 +16,7 @@ and 7, on chunks of SEGMENT samples, of which six make up a song of 20 s.
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -146,7 +146,13 @@ VARIANTS: dict[str, Variant] = {
     "loud": Variant(scale=0.1, rate=3e-3),
     "loud, 800 steps": Variant(scale=0.1, rate=3e-3, times=4),
 }
-SEEDS: dict[str, tuple[int, ...]] = {"base": (0, 1)}    # of the others only the first
+LEARNED = {                           # depth, width and context once more, long enough for the transformer to speak
+    "learned": "base", "learned, no transformer": "no transformer", "learned, 1 layer": "1 layer",
+    "learned, 5 layers": "5 layers", "learned, twice as wide": "twice as wide",
+    "learned, short context": "short context", "learned, long context": "long context",
+}
+VARIANTS |= {name: replace(VARIANTS[of], scale=0.1, rate=3e-3, times=8) for name, of in LEARNED.items()}
+SEEDS: dict[str, tuple[int, ...]] = {"base": (0, 1), **dict.fromkeys(LEARNED, (0, 1))}    # of the others the first only
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ def new_model(variant: Variant, sizes: Sizes, seed: int) -> nn.Module:
     model = HTDemucs(STEMS, **{"channels": sizes.channels, "nfft": sizes.nfft, "depth": sizes.depth,
                                "t_layers": sizes.layers, "t_heads": sizes.heads, **same, **variant.model})
     model = model if variant.cross else without_cross_attention(model)
-    if variant.scale is not None:
+    if variant.scale is not None and model.crosstransformer is not None:
         with torch.no_grad():
             for scale in transformer_scales(model):
                 scale.fill_(variant.scale)
@@ -276,7 +282,8 @@ def sdr_table(model: nn.Module, tracks: Sequence[Track], samples: int = SEGMENT)
 
 def all_runs(work: Work) -> list[Run]:
     """Every variant with its seeds."""
-    return [Run(variant, seed) for variant in VARIANTS for seed in SEEDS.get(variant, (0,))]
+    runs = [Run(variant, seed) for variant in VARIANTS for seed in SEEDS.get(variant, (0,))]
+    return sorted(runs, key=lambda run: run.seed)
 
 
 def digests(names: Sequence[str]) -> dict[str, str] | None:

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from course_lib.data import STEMS
+from course_lib.data import STEMS, Track
 from course_lib.demucs import Demucs
 from course_lib.experiments import demucs as chapter_6
 from course_lib.experiments import hdemucs as experiment
 from course_lib.experiments import hdemucs_depth as deep
+from course_lib.experiments import hdemucs_remixed as remixed
 from course_lib.experiments.runner import run_experiment
 from course_lib.results import Results
 from tests.experiments.test_losses import noise_songs
@@ -88,3 +89,52 @@ def test_depth_runs_through(monkeypatch, tmp_path):
     assert all(float(row["seconds_a_step"]) > 0 and float(row["largest_singular_value"]) > 0 for row in rows)
     methods = results.rows("singular_values")
     assert float(methods[-1]["share"]) == pytest.approx(1, abs=1e-3)
+
+
+def beating_song(name: str, tempo: float, hertz: float, seconds: float = 8.0) -> Track:
+    """Clicks at a tempo, a bass of one note, and two other stems of noise."""
+    time = torch.arange(round(seconds * remixed.RATE)) / remixed.RATE
+    noise = 0.1 * torch.randn(3, len(time), generator=torch.Generator().manual_seed(round(tempo)))
+    drums = noise[0] * torch.exp(-40 * (time % (60 / tempo)))
+    bass = 0.3 * torch.sin(2 * torch.pi * hertz * time)
+    return Track.from_tensors(name, remixed.RATE, dict(zip(STEMS, (drums[None], bass[None], noise[1:2], noise[2:]))))
+
+
+BEATING = [("a", 120, 110.0), ("b", 123, 110.0), ("c", 126, 123.5), ("d", 121, 116.5), ("alone", 160, 110.0)]
+
+
+def test_fitted_songs_are_those_that_fit():
+    songs = [beating_song(*one) for one in BEATING]
+    new = remixed.fitted_songs(songs, copies=2)
+    assert [track.name for track in new] == [f"{name}, {copy}" for name in "abcd" for copy in (0, 1)], "none fits the last"
+    for track in new:
+        home = songs["abcd".index(track.name[0])]
+        assert set(track.stems) == set(STEMS) and track.frames == home.frames
+        assert torch.equal(track.read("drums"), home.read("drums")), "the drums stay"
+        assert all(not torch.equal(track.read("other"), song.read("other")) for song in songs), "the rest is moved"
+    again = remixed.fitted_songs(songs, copies=2)
+    assert all(torch.equal(one.read("vocals"), other.read("vocals")) for one, other in zip(new, again))
+
+
+def test_remixed_runs_through(monkeypatch, tmp_path):
+    songs = [beating_song(*one) for one in BEATING]
+    monkeypatch.setattr(remixed, "songs_of", lambda split, *_: songs if split == "train" else songs[:1])
+    monkeypatch.setattr(remixed, "data_dir", lambda: tmp_path)
+    sizes = remixed.Sizes(copies=1, steps=2, batch_size=1, seconds=0.2, seeds=1, train_songs=5, test_songs=1,
+                          song_seconds=8.0, score_seconds=2.0)
+    given = remixed.prepare(sizes, tmp_path)
+    taken = {kind: [] for kind in remixed.KINDS}
+    real = remixed.Remix
+    for kind in remixed.KINDS:
+        monkeypatch.setattr(remixed, "Remix", lambda songs, *a, **more: (taken[kind].append((songs, more["share"])),
+                                                                         real(songs, *a, **more))[1])
+        remixed.fine_tuned(kind, given, sizes, 0)
+    assert [one[0][1] for one in taken.values()] == [0.0, 1.0, 0.0]
+    assert [one[0][0] is given.fitted for one in taken.values()] == [False, False, True]
+    outcome = run_experiment(remixed.EXPERIMENT, settings=sizes, folder=tmp_path / "results", cache=tmp_path / "cache")
+    results = Results(experiment.TOPIC, tmp_path / "results")
+    rows = {row["kind"]: row for row in results.rows("remixed")}
+    assert not outcome.failed and list(rows) == [remixed.BEFORE, *remixed.KINDS]
+    assert [int(row["songs_to_learn"]) for row in rows.values()] == [0, 5, 5, 4]
+    assert len({row["test_sdr"] for row in rows.values()}) > 1 and len(results.rows("remixed_songs")) == 4
+    assert results.card("remixed")["songs_that_none_fits"] == 1
