@@ -4,7 +4,8 @@ equal time, and the bounds.
 What differs between two runs of `course experiment htdemucs` is one thing (VARIANTS) and the seed; songs, scores and
 augmentation are those of chapters 6 and 7. Runs have equal steps and equally much audio a step, but for those whose
 name says "equal time": they get the computing time of the base, counted in seconds of one core; and for the "loud"
-ones, whose transformer is not hidden at the start, and which learn faster, or longer. data/results/08_ht_demucs holds
+ones, whose transformer is not hidden at the start, and which learn faster, or longer; LEARNED ones are loud, too, and learn
+eight times as long, their FORERUNNERS in equal time beside them. data/results/08_ht_demucs holds
 what came of it: a row a run (runs), its test songs (songs), its loss (logs), its test songs with a part of the network
 silenced (silenced), and the bounds on the same songs with what the committed network gives (bounds), on songs played
 with another soundfont, too (other_instruments).
@@ -152,7 +153,9 @@ LEARNED = {                           # depth, width and context once more, long
     "learned, short context": "short context", "learned, long context": "long context",
 }
 VARIANTS |= {name: replace(VARIANTS[of], scale=0.1, rate=3e-3, times=8) for name, of in LEARNED.items()}
-SEEDS: dict[str, tuple[int, ...]] = {"base": (0, 1), **dict.fromkeys(LEARNED, (0, 1))}    # of the others the first only
+FORERUNNERS = {"learned, Hybrid Demucs": "Hybrid Demucs, equal time", "learned, Demucs": "Demucs, equal time"}
+VARIANTS |= {name: replace(VARIANTS[of], times=8) for name, of in FORERUNNERS.items()}        # in equal time, too
+SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(("base", *LEARNED, *FORERUNNERS), (0, 1))    # the others: the first
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ def chunk_samples(model: nn.Module, samples: int) -> int:
 def train(variant: Variant, songs: Songs, sizes: Sizes, seed: int) -> tuple[nn.Module, list[dict]]:
     """Train a new network; return it in eval mode, and its log."""
     model = new_model(variant, sizes, seed)
-    steps = steps_in_equal_time(model, sizes) if variant.equal_time else sizes.steps * variant.times
+    steps = variant.times * (steps_in_equal_time(model, sizes) if variant.equal_time else sizes.steps)
     samples, batch = round(sizes.samples * variant.longer), round(sizes.batch_size / variant.longer)
     chunks = Remix(songs.train, chunk_samples(model, samples) / RATE, steps * batch, seed, augment=Augmentation(),
                    share=sizes.remix)
@@ -368,6 +371,6 @@ EXPERIMENT = Experiment(name="htdemucs", what="a small HT Demucs, its transforme
                         "equal time", topic=TOPIC, stages=[all_runs, references], run=one_run, settings=Sizes(),
                         prepare=shared_songs, names=tuple(VARIANTS), facts=facts)
 
-__all__ = ["EXPERIMENT", "Run", "SEEDS", "SEGMENT", "Sizes", "TOPIC", "TRAINED", "VARIANTS", "Variant", "in_segments",
+__all__ = ["EXPERIMENT", "FORERUNNERS", "LEARNED", "Run", "SEEDS", "SEGMENT", "Sizes", "TOPIC", "TRAINED", "VARIANTS", "Variant", "in_segments",
            "new_model", "seconds_a_step", "separation_scores", "silenced", "steps_in_equal_time", "train",
            "training_chunks", "transformer_scales", "valid_songs", "without_cross_attention"]
