@@ -148,9 +148,8 @@ VARIANTS: dict[str, Variant] = {
     "loud, 800 steps": Variant(scale=0.1, rate=3e-3, times=4),
 }
 LEARNED = {                           # depth, width and context once more, long enough for the transformer to speak
-    "learned": "base", "learned, no transformer": "no transformer", "learned, 1 layer": "1 layer",
+    "learned": "base", "learned, no transformer": "no transformer", "learned, long context": "long context",
     "learned, 5 layers": "5 layers", "learned, twice as wide": "twice as wide",
-    "learned, short context": "short context", "learned, long context": "long context",
 }
 VARIANTS |= {name: replace(VARIANTS[of], scale=0.1, rate=3e-3, times=8) for name, of in LEARNED.items()}
 FORERUNNERS = {"learned, Hybrid Demucs": "Hybrid Demucs, equal time", "learned, Demucs": "Demucs, equal time"}
