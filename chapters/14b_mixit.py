@@ -981,7 +981,7 @@ assert together[:, 0].mean() > together[:, 2].mean()
 # %% [markdown]
 # Half a beat apart is not out of the grid: where songs play eighths, much coincides all the same. That weakens the contrast between *with* and *against the beat* below; what coincides by chance stands in the last row.
 #
-# Each pairing trained the same network for equally many steps, with two seeds. All are scored on the same test songs, by the oracle. *Unrelated*, which the others are compared with, was trained four times: both seeds once more for section 14b.12, after the network had learned to fill a piece up to whole frames (`padded` in 14b.7). In between were trained *one song twice* and the penalty below; all else is older. That is a small change, and it should matter little. We shall see.
+# Each pairing trained the same network for equally many steps, with two seeds. All are scored on the same test songs, by the oracle. *Unrelated*, which the others are compared with, was trained four times: both seeds once more for section 14b.12, after the network had learned to fill a piece up to whole frames (`padded` in 14b.7). *One song twice* and the penalty below were trained after that change, too; most of the rest is older. It is a small change, and should matter little. We shall see.
 
 # %%
 song_rows, run_rows = measured("14b_mixit/songs"), measured("14b_mixit/runs")
