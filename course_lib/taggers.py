@@ -406,7 +406,7 @@ def load_tagger(name: str, path: str | Path | None = None, unchecked: bool = Fal
         raise ValueError(f"name is {name!r}; expected {' or '.join(OFFICIAL_TAGS)}, an underscore, "
                          f"and one of {', '.join(TAGGERS)}: for example 'mtat_fcn'")
     if path is None and kind == "hcnn" and not unchecked:
-        raise ValueError(f"name is {name!r}: no hash is known of its published weights; pass path=, "
+        raise ValueError(f"name is {name!r}: no hash of its published weights is known; pass path, "
                          "a best_model.pth that you trust, or unchecked=True to fetch the file of "
                          "the authors' repository as it is")
     path = Path(path or fetch_weights("taggers", name))

@@ -250,7 +250,7 @@ def test_chapter_5_loads_the_same_first_layers(at_hand):
 
 @pytest.mark.parametrize(("name", "said"), [("fcn", "name is 'fcn'"), ("msd_fcn", "mtat or jamendo"),
                                             ("mtat_vgg", "one of fcn, musicnn"),
-                                            ("mtat_hcnn", "no hash is known .* pass path="),
+                                            ("mtat_hcnn", "no hash of .* is known; pass path,"),
                                             (3, "name is 3")])
 def test_unknown_names_are_told(name, said):
     with pytest.raises(ValueError, match=said):
