@@ -124,7 +124,7 @@ listen(songs["nutcracker"][:, :8 * rate], rate, "Tchaikovsky, Dance of the Sugar
 # $$ L[b, m] = 10 \log_{10} \max\Bigl(10^{-10},\; \sum_k T_b[k]\, |X[k, m]|^2 \Bigr),
 #    \qquad \text{mel}(f) = 2595 \log_{10}(1 + f / 700). \tag{13.1} $$
 #
-# $T_b$ are triangles of height 1 whose corners lie equally far apart in mel. Why mel, why decibels? Because a semitone is a ratio: 20 Hz are a step at 300 Hz, and nothing at 6 kHz.
+# $X[k, m]$ is the STFT in bin $k$ and frame $m$; $T_b$, the filter of band $b$, is a triangle of height 1, and the corners of all of them lie equally far apart in mel. Why mel, why decibels? Because a semitone is a ratio: 20 Hz are a step at 300 Hz, and nothing at 6 kHz.
 
 # %%
 edges = torch.tensor([100.0, 200.0, 4000.0, 4100.0])
@@ -269,7 +269,7 @@ class ConvLayer(nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 # %% [markdown]
-# Each block halves, thirds or quarters what it gets:
+# Each block halves, thirds or quarters the bands, and leaves a fourth or a fifth of the frames:
 
 # %%
 d = Diagram()
@@ -403,7 +403,7 @@ assert count(fcn) == 447_732
 # Chapter 5 measured distances in the first three layers of such a network. Its `TaggerFeatures` is now a *view* of FCN: `features()` builds one that holds the very same tensors. (An arrow from chapter 5
 # to here would point the wrong way, so the view is made on this side.)
 #
-# **How far does it see?** A value after a layer depends on a patch of its input, the *receptive field*. Each convolution of size $k$ widens it by $k - 1$ steps, each pooling by $p$ by $p - 1$ steps, and after a pooling steps are $p$ times as long:
+# **How far does it see?** A value after a layer depends on a patch of its input, the *receptive field*. Each convolution of size $k$ widens it by $k - 1$ steps, each pooling by $p$ by $p - 1$ steps, and after a pooling steps are $p$ times as long. In frames of the picture, with $j$ for the length of a step, both 1 at first:
 #
 # $$ r \leftarrow r + (k - 1)\, j, \qquad j \leftarrow j\, p. \tag{13.3} $$
 
@@ -581,7 +581,7 @@ with torch.no_grad():
 # %% [markdown]
 # ## 13.5 CRNN: a memory instead of a last layer
 #
-# Choi et al. (2017) keep FCN's convolutions, but pool time less, and let a recurrent network read what comes out from left to right. Its cell is the **GRU**, a smaller sister of the LSTM (section 4.5): a state $h$, a gate $z$ that says how much of it stays, a gate $r$ that says how much of it the proposal $n$ may see:
+# Choi et al. (2017) keep FCN's convolutions, but pool time less, and let a recurrent network read what comes out from left to right. Its cell is the **GRU**, a smaller sister of the LSTM (section 4.5): a state $h$, a gate $z$ that says how much of it stays, a gate $r$ that says how much of it the proposal $n$ may see. With what comes in, $x$, weights $W$ and $U$, biases $b$ and $c$, and $\odot$ for products element by element:
 #
 # $$ \begin{aligned} r &= \sigma(W_r x + b_r + U_r h + c_r), & z &= \sigma(W_z x + b_z + U_z h + c_z), \\
 #    n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)), & h' &= (1 - z) \odot n + z \odot h. \end{aligned} \tag{13.4} $$
@@ -671,7 +671,7 @@ assert h.shape[2] == 1 and steps == 1813 // 96
 #
 # $$ \Lambda_{h,p}(k) = \Bigl[1 - \frac{2\, |f_k - h f_p|}{w(h f_p)}\Bigr]_+, \qquad w(f) = \frac{\alpha f + \beta}{Q}, \qquad f_p = 440 \cdot 2^{(p - 69)/12}. \tag{13.5} $$
 #
-# $p$ runs in half semitones from C1 up to the highest note whose sixth multiple is below 8 kHz, which is itself left out: 128 heights.
+# $p$ runs in half semitones from C1 up to the highest note whose sixth multiple is below 8 kHz, which is itself left out: 128 heights. $f_k$ is the frequency of bin $k$, $h$ the harmonic, and $[x]_+$ is $x$ where it is positive and 0 elsewhere.
 
 # %%
 #| export
@@ -859,8 +859,14 @@ assert count(harmonic) == 3_631_551 and given.shape == (1, 50)
 # %% [markdown]
 # ## 13.7 Real weights
 #
-# The authors' repository holds what they trained: FCN, Musicnn and CRNN on both data sets (MIT licence, Music Technology Group of the Universitat Pompeu Fabra). The file is checked by its hash, and every tensor must fit by name and shape. The harmonic CNN's
-# weights are not among those that the course knows by hash; who has the file passes its path.
+# The authors' repository holds what they trained: these four networks on both data sets, and others (MIT licence, Music Technology Group of the Universitat Pompeu Fabra). What is checked when you load one?
+#
+# | weights | the file is the published one | names and shapes | outputs |
+# |---|---|---|---|
+# | FCN, Musicnn, CRNN, both data sets | by its SHA-256, which the course knows | every tensor fits, none is left over | the tests compare all six with a second construction |
+# | the harmonic CNN | **not checked**: no hash is known here | every tensor fits, none is left over | the tests compare the layers with a second construction, with made-up weights |
+#
+# So for the harmonic CNN you have to say what you want: `path=` to a file that you trust, or `unchecked=True` to fetch it from the authors' repository as it is. Either way no file can run code here: it is read by an unpickler that makes tensors and nothing else.
 
 # %%
 #| export
@@ -868,22 +874,24 @@ TAGGERS: Mapping[str, type[Tagger]] = {"fcn": FCN, "musicnn": Musicnn, "crnn": C
                                        "hcnn": HarmonicCNN}
 
 
-def load_tagger(name: str, path: str | Path | None = None) -> Tagger:
+def load_tagger(name: str, path: str | Path | None = None, unchecked: bool = False) -> Tagger:
     """A published tagger with its weights and `tags`, in eval mode, its parameters frozen.
 
     name: data set and network, "mtat_fcn", "jamendo_musicnn", ...: mtat or jamendo; fcn, musicnn,
     crnn or hcnn. path: a best_model.pth of `sota-music-tagging-models`; default:
-    `fetch_weights("taggers", name)`, which has no hcnn. ValueError for an unknown name and a file
-    that doesn't fit or is damaged, FileNotFoundError without the file. Source: Won et al. 2020;
-    section 13.7.
+    `fetch_weights("taggers", name)`, which checks its SHA-256. No hash is known of hcnn's:
+    unchecked=True fetches it without. ValueError for an unknown name, for hcnn with neither path
+    nor unchecked, and for a file that doesn't fit or is damaged; FileNotFoundError without the
+    file. Source: Won et al. 2020; section 13.7.
     """
     data, _, kind = str(name).partition("_")
     if data not in OFFICIAL_TAGS or kind not in TAGGERS:
         raise ValueError(f"name is {name!r}; expected {' or '.join(OFFICIAL_TAGS)}, an underscore, "
                          f"and one of {', '.join(TAGGERS)}: for example 'mtat_fcn'")
-    if path is None and kind == "hcnn":
-        raise ValueError(f"name is {name!r}, whose published weights the course doesn't know by "
-                         "hash; pass path=, a best_model.pth of that network")
+    if path is None and kind == "hcnn" and not unchecked:
+        raise ValueError(f"name is {name!r}: no hash of its published weights is known; pass path, "
+                         "a best_model.pth that you trust, or unchecked=True to fetch the file of "
+                         "the authors' repository as it is")
     path = Path(path or fetch_weights("taggers", name))
     model = TAGGERS[kind]()
     load_strictly(model, read_tensors(path), path.name)
@@ -891,13 +899,14 @@ def load_tagger(name: str, path: str | Path | None = None) -> Tagger:
     return model.requires_grad_(False).eval()
 
 # %% [markdown]
-# All six:
+# All six whose hash is known:
 
 # %%
 official = {name: load_tagger(name) for data in ("mtat", "jamendo")
             for name in (f"{data}_fcn", f"{data}_musicnn", f"{data}_crnn")}
 show_table([[name, f"{count(net):,}", net.seconds] for name, net in official.items()],
-           ["tagger", "parameters", "seconds"], digits=0, caption="Weights that load strictly.")
+           ["tagger", "parameters", "seconds"], digits=0,
+           caption="Weights that load strictly, each from a file with the known hash.")
 
 # %% [markdown]
 # Chapter 5's first three layers, loaded there from the same file, give the same maps as the view of our FCN:
@@ -1199,7 +1208,7 @@ assert 0 < kept.square().mean() < clip.square().mean()
 #
 # A threshold would turn probabilities into yes and no, but which? Two measures look at all thresholds at once, that is, only at the *order* in which a tag ranks the clips.
 #
-# **ROC-AUC**: take a clip that has the tag and one that hasn't, at random. How often does the first get the higher score?
+# **ROC-AUC**: take a clip that has the tag and one that hasn't, at random. How often does the first get the higher score? With $P$ clips that have it, $N$ that haven't, and scores $s$:
 #
 # $$ \text{ROC-AUC} = \frac{1}{P N} \sum_{i \text{ has it}} \sum_{j \text{ has not}} \bigl([s_i > s_j] + \tfrac12 [s_i = s_j]\bigr). \tag{13.7} $$
 #
@@ -1215,7 +1224,7 @@ print(roc_auc_by_pairs([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]))
 assert roc_auc_by_pairs([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]) == 0.75
 
 # %% [markdown]
-# **PR-AUC**, or average precision, walks down the list from the best score and asks at each threshold: of those above it, how many are right (*precision*), and how many of all that have the tag are among them (*recall*)?
+# **PR-AUC**, or average precision, walks down the list from the best score and asks at each threshold: of those above it, how many are right (*precision*, $P_n$ at the $n$-th threshold), and how many of all that have the tag are among them (*recall*, $R_n$, with $R_0 = 0$)?
 #
 # $$ \text{AP} = \sum_n (R_n - R_{n-1})\, P_n. \tag{13.8} $$
 #
@@ -1374,7 +1383,7 @@ print(named(full), "->", named(without_drums))
 assert set(named(full)) - set(named(without_drums)) <= {"drums"}
 
 # %% [markdown]
-# The loss is the binary cross entropy, fifty times, or nine times, yes or no:
+# The loss is the binary cross entropy: for each of $n$ tags yes or no, a label $y_i$ of 1 or 0 against a probability $p_i$:
 #
 # $$ \ell = -\frac{1}{n} \sum_{i=1}^{n} \bigl[ y_i \log p_i + (1 - y_i) \log (1 - p_i) \bigr]. \tag{13.9} $$
 
@@ -1414,19 +1423,44 @@ ours_auc = {songs_: float(runs[songs_, experiment.SMALL]["roc_auc"])
 assert min(ours_auc.values()) > 0.5
 
 # %% [markdown]
-# Tag by tag:
+# Tag by tag, first ROC-AUC:
 
 # %%
 by_tag = {(row["songs"], row["method"], row["tag"]): row
           for row in measured("13_music_tagging/tags")}
 fonts = (experiment.SAME_FONT, experiment.OTHER_FONT)
-score = lambda songs_, method, word: float(by_tag[songs_, method, word]["roc_auc"])
-show_table([[word, int(by_tag[experiment.SAME_FONT, experiment.SMALL, word]["on"]),
-             *(score(songs_, method, word) for songs_ in fonts
-               for method in (experiment.LINEAR, experiment.SMALL))] for word in experiment.TAGS],
-           ["tag", "chunks that have it", "linear", "network", "linear, other font",
-            "network, other font"],
-           digits=2, caption="ROC-AUC of each tag.")
+methods = list(dict.fromkeys(method for _, method in runs))
+called = {experiment.LINEAR: "linear", experiment.SMALL: "network", experiment.HARMONIC: "harmonic"}
+score = lambda songs_, method, word, of="roc_auc": float(by_tag[songs_, method, word][of])
+heads = [called[method] + ", other font" * (songs_ != fonts[0])
+         for songs_ in fonts for method in methods]
+scores_of = lambda word, of: [score(songs_, method, word, of)
+                              for songs_ in fonts for method in methods]
+on = {word: int(by_tag[fonts[0], methods[0], word]["on"]) for word in experiment.TAGS}
+chunks = int(runs[fonts[0], methods[0]]["chunks"])
+show_table([[word, on[word], *scores_of(word, "roc_auc")] for word in experiment.TAGS],
+           ["tag", "chunks that have it", *heads], digits=2,
+           caption=f"ROC-AUC of each tag, {chunks} chunks; a coin has 0.5. `tagger_band` is the "
+                   "network; the other font is the one that no training heard.")
+
+# %% [markdown]
+# And PR-AUC, whose chance is another one for each tag, for it is the share of chunks that have it:
+
+# %%
+show_table([[word, on[word] / chunks, *scores_of(word, "pr_auc")] for word in experiment.TAGS],
+           ["tag", "a coin", *heads], digits=2, caption="PR-AUC of each tag, the same chunks.")
+rare = min(on, key=on.get)
+rare_roc, rare_pr = (score(fonts[0], experiment.SMALL, rare, of) for of in ("roc_auc", "pr_auc"))
+print(f"{rare}, the rarest tag: ROC-AUC {rare_roc:.2f}, PR-AUC {rare_pr:.2f}, "
+      f"of a coin {on[rare] / chunks:.2f}")
+assert rare_pr < rare_roc - 0.3 and rare_pr > on[rare] / chunks
+
+# %% [markdown]
+# That is section 13.10's lesson on our own network. By ROC-AUC it knows the rarest tag well: a chunk that has it mostly ranks above one that hasn't. PR-AUC says that on the way down its list one meets more wrong chunks than right ones, since those without the tag are so many. Both are far above chance. Who searches a collection for a rare sound looks at the head of the list, and should ask for PR-AUC.
+#
+# Is the network ahead of the linear model, and does it reach 0.95?
+
+# %%
 ahead = np.array([score(experiment.SAME_FONT, experiment.SMALL, word) -
                   score(experiment.SAME_FONT, experiment.LINEAR, word) for word in experiment.TAGS])
 print(f"network less linear: {difference_in_words(ahead, 'ROC-AUC').replace('songs', 'tags')}")
@@ -1467,7 +1501,7 @@ print("below 0.9 on one of them:", ", ".join(weak) or "none")
 # %%
 WON = "Won et al. 2020"
 CODE = "sota-music-tagging-models"
-lead = lambda a, b: f"{mtat[a] - mtat[b]:+.3f} ROC-AUC"
+lead = lambda a, b: f"{mtat[a] - mtat[b]:+.4f} ROC-AUC"
 nearer = (away["fcn", "zeros"] - away["fcn", "repeat"]).reshape(2, 4).mean(0)       # (recording,)
 sizes = (("FCN", "13.3", 447_732, fcn), ("Musicnn", "13.4", 784_300, musicnn),
          ("the harmonic CNN", "13.6", 3_631_551, harmonic))

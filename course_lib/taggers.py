@@ -391,22 +391,24 @@ TAGGERS: Mapping[str, type[Tagger]] = {"fcn": FCN, "musicnn": Musicnn, "crnn": C
                                        "hcnn": HarmonicCNN}
 
 
-def load_tagger(name: str, path: str | Path | None = None) -> Tagger:
+def load_tagger(name: str, path: str | Path | None = None, unchecked: bool = False) -> Tagger:
     """A published tagger with its weights and `tags`, in eval mode, its parameters frozen.
 
     name: data set and network, "mtat_fcn", "jamendo_musicnn", ...: mtat or jamendo; fcn, musicnn,
     crnn or hcnn. path: a best_model.pth of `sota-music-tagging-models`; default:
-    `fetch_weights("taggers", name)`, which has no hcnn. ValueError for an unknown name and a file
-    that doesn't fit or is damaged, FileNotFoundError without the file. Source: Won et al. 2020;
-    section 13.7.
+    `fetch_weights("taggers", name)`, which checks its SHA-256. No hash is known of hcnn's:
+    unchecked=True fetches it without. ValueError for an unknown name, for hcnn with neither path
+    nor unchecked, and for a file that doesn't fit or is damaged; FileNotFoundError without the
+    file. Source: Won et al. 2020; section 13.7.
     """
     data, _, kind = str(name).partition("_")
     if data not in OFFICIAL_TAGS or kind not in TAGGERS:
         raise ValueError(f"name is {name!r}; expected {' or '.join(OFFICIAL_TAGS)}, an underscore, "
                          f"and one of {', '.join(TAGGERS)}: for example 'mtat_fcn'")
-    if path is None and kind == "hcnn":
-        raise ValueError(f"name is {name!r}, whose published weights the course doesn't know by "
-                         "hash; pass path=, a best_model.pth of that network")
+    if path is None and kind == "hcnn" and not unchecked:
+        raise ValueError(f"name is {name!r}: no hash of its published weights is known; pass path, "
+                         "a best_model.pth that you trust, or unchecked=True to fetch the file of "
+                         "the authors' repository as it is")
     path = Path(path or fetch_weights("taggers", name))
     model = TAGGERS[kind]()
     load_strictly(model, read_tensors(path), path.name)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from course_lib.data import Track
 from course_lib.data.band import compose
+from course_lib.data.tracks import SIX_STEMS
 from course_lib.experiments import mixit as experiment
 from course_lib.metrics import sdr
 from course_lib.mixit import (
@@ -321,3 +323,31 @@ def test_bands_of_equal_energy_add_up_and_are_equal():
     assert not experiment.equal_bands(torch.zeros(6000), 8).any()
     with pytest.raises(ValueError, match="centred frames"):
         experiment.equal_bands(torch.zeros(100), 2)
+
+
+def test_every_definition_shares_out_all_six_sources():
+    six = noise(6, 100, seed=20)
+    for groups in experiment.DEFINITIONS.values():
+        assert sorted(name for group in groups for name in group) == sorted(SIX_STEMS)
+        assert torch.allclose(experiment.grouped(six, groups).sum(0), six.sum(0), atol=1e-5)
+    four = experiment.grouped(six, experiment.DEFINITIONS[experiment.FOUR])
+    assert torch.allclose(four, torch.stack([six[0], six[1], six[2] + six[4] + six[5], six[3]]), atol=1e-6)
+
+
+def test_definitions_are_scored_over_the_sources_that_sound():
+    """Pieces that are the six sources, with noise: the finer the definition, the less noise in each; no piano here."""
+    six = noise(6, 8000, seed=21)
+    six[SIX_STEMS.index("piano")] = 0
+    pieces = six + 0.1 * noise(6, 8000, seed=22)
+    given = SimpleNamespace(names=["a song"], six=six[None])
+    rows = experiment.definition_rows({("pieces", 3): lambda mixture: pieces[None]}, given, 4)
+    found = {row["definition"]: row for row in rows if row["method"] == "pieces"}
+    assert list(found) == list(experiment.DEFINITIONS) and all(row["seed"] == 3 for row in found.values())
+    assert [row["sources"] for row in found.values()] == [2, 2, 4, 4, 5]
+    assert {row["method"] for row in rows} == {"pieces", experiment.BANDS} and len(rows) == 10
+    references = experiment.grouped(six, experiment.DEFINITIONS["six sources"])[[0, 1, 2, 4, 5]]
+    by_hand = (sdr(references + pieces[[0, 1, 4, 2, 3]] - six[[0, 1, 4, 2, 3]], references)
+               - sdr(six.sum(0).expand(5, -1), references)).mean()
+    assert float(found["six sources"]["SDRi"]) == pytest.approx(float(by_hand), abs=1.0)   # and a piano's noise
+    bands = next(row for row in rows if (row["method"], row["definition"]) == (experiment.BANDS, "six sources"))
+    assert float(found["six sources"]["SDRi"]) > float(bands["SDRi"]) + 5

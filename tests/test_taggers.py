@@ -1,9 +1,12 @@
 """Chapter 13's module: the published names and counts, equality with independent constructions and kept numbers, layers
 by hand, chunks, scores equal to scikit-learn's, gradients, bad input."""
 
+import http.server
 import json
 import math
 import os
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ from course_lib.taggers import (
     roc_auc,
     tag,
 )
+from course_lib.training.official import read_tensors
 from tests.references import taggers as reference
 
 CLASSES = {"fcn": FCN, "musicnn": Musicnn, "crnn": CRNN, "hcnn": HarmonicCNN}
@@ -225,11 +229,17 @@ def test_the_published_weights_load_and_their_tags_are_known(at_hand):
         assert given.shape == (2, 50) and bool(((0 < given) & (given < 1)).all())
 
 
-def test_a_published_network_equals_the_independent_construction(at_hand):
-    model, x = load_tagger("jamendo_crnn"), reference.sound(48_000, 4)
-    parts = reference.Parts(model.state_dict())
+@pytest.mark.parametrize("kind", ["fcn", "musicnn", "crnn"])
+@pytest.mark.parametrize("data", ["mtat", "jamendo"])
+def test_a_published_network_equals_the_independent_construction(at_hand, data, kind):
+    tensors = read_tensors(at_hand / f"{data}_{kind}.pth")             # as published, not as our class has them
+    model, x = load_tagger(f"{data}_{kind}"), reference.sound(reference.SAMPLES[kind], 4)[:1]
+    front = MelFrontEnd()
+    assert torch.allclose(tensors["spec.spectrogram.window"], front.spectrogram.window, atol=1e-6)
+    assert torch.allclose(tensors["spec.mel_scale.fb"], front.mel_scale.fb, atol=1e-4)     # triangles of height 1
     with torch.no_grad():
-        assert torch.allclose(model(x), parts.crnn(x), atol=1e-4)
+        theirs = getattr(reference.Parts(tensors), kind)(x)
+        assert theirs.std() > 0.01 and torch.allclose(model(x), theirs, atol=1e-4)
 
 
 def test_chapter_5_loads_the_same_first_layers(at_hand):
@@ -239,7 +249,8 @@ def test_chapter_5_loads_the_same_first_layers(at_hand):
 
 
 @pytest.mark.parametrize(("name", "said"), [("fcn", "name is 'fcn'"), ("msd_fcn", "mtat or jamendo"),
-                                            ("mtat_vgg", "one of fcn, musicnn"), ("mtat_hcnn", "pass path="),
+                                            ("mtat_vgg", "one of fcn, musicnn"),
+                                            ("mtat_hcnn", "no hash of .* is known; pass path,"),
                                             (3, "name is 3")])
 def test_unknown_names_are_told(name, said):
     with pytest.raises(ValueError, match=said):
@@ -254,6 +265,36 @@ def test_a_file_of_another_network_is_refused(tmp_path):
         load_tagger("mtat_fcn", path)
     torch.save(HarmonicCNN(n_class=50).state_dict(), path)
     assert load_tagger("mtat_hcnn", path).tags == MTAT_TAGS
+
+
+@pytest.mark.parametrize("data", ["mtat", "jamendo"])
+def test_weights_without_a_known_hash_are_fetched_only_with_leave(tmp_path, monkeypatch, data):
+    """From a server of the test's own: not without `unchecked`, then strictly, and not what was cut short."""
+    served, name = tmp_path / "served" / "taggers" / f"{data}_hcnn.pth", f"{data}_hcnn"
+    served.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    published = HarmonicCNN()
+    torch.save(published.state_dict(), served)
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda self, *arguments: None})
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=tmp_path / "served"))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    monkeypatch.delenv("COURSE_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("COURSE_WEIGHTS_URL", f"http://127.0.0.1:{httpd.server_address[1]}")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    try:
+        with pytest.raises(ValueError, match="unchecked=True"):
+            load_tagger(name)
+        assert not (tmp_path / "data").exists()                        # nothing was asked for
+        model = load_tagger(name, unchecked=True)
+        assert model.tags == taggers.OFFICIAL_TAGS[data] and not model.training
+        assert all(torch.equal(x, published.state_dict()[key]) for key, x in model.state_dict().items())
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+    kept = next((tmp_path / "data").rglob(f"{name}.pth"))
+    kept.write_bytes(kept.read_bytes()[:-1000])                        # no hash tells, but it can't be read
+    with pytest.raises(ValueError, match=f"{name}.pth"):
+        load_tagger(name, unchecked=True)
 
 
 # --------------------------------------------------------------------------------------------------- chunks and tagging

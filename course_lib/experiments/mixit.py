@@ -4,8 +4,9 @@ Every run trains the same mask network for equally many steps; what differs is o
 two pieces are added to a mixture of mixtures (PAIRINGS: unrelated songs, songs of one tempo and key with and against
 the beat, one song twice, pieces whose stems were never played together), the number of outputs, a penalty, or
 supervision. Then few labelled songs, from scratch and from the MixIT network (`few` runs). `course experiment mixit`
-runs it all, `--only VARIANT` a part; data/results/14b_mixit holds a row a run (runs), its test songs (songs), and other
-methods on the same songs (others). `course train mixit_band` trains the network that comes with the course.
+runs it all, `--only VARIANT` a part; data/results/14b_mixit holds a row a run (runs), its test songs (songs), other
+methods on the same songs (others), and other definitions of what a source is (definitions). `course train mixit_band`
+trains the network that comes with the course.
 
 `separate_sources` separates audio with it; `by_oracle` and `by_tagger` say which outputs make up which stem.
 """
@@ -59,9 +60,23 @@ RATE, SONG_SECONDS = 16_000, 20.0
 TOPIC, OURS, TAGGER, BANDS = "14b_mixit", "mixit_band", "tagger_band", "bands of equal energy"
 PAIRINGS = ("unrelated", "with the beat", "against the beat", "one song twice", "independent stems")
 TEMPO_WITHIN, COMMON_PITCHES = 0.01, 6          # what counts as one tempo (share) and nearly one key (of seven pitches)
+FOUR, SOUNDING = "four stems", 1e-6             # share of the mixture's energy above which a source is there at all
+_REST = ("other", "guitar", "piano")
+DEFINITIONS: dict[str, tuple[tuple[str, ...], ...]] = {    # what is to count as one source
+    "rhythm and the rest": (("drums", "bass"), (*_REST, "vocals")),
+    "two, crosswise": (("drums", *_REST), ("bass", "vocals")),
+    FOUR: (("drums",), ("bass",), _REST, ("vocals",)),
+    "four, crosswise": (("drums", "guitar"), ("bass", "piano"), ("other",), ("vocals",)),
+    "six sources": (("drums",), ("bass",), ("guitar",), ("piano",), ("other",), ("vocals",)),
+}
 
 
 # ------------------------------------------------------------------------------------------------------------ the data
+
+
+def grouped(six: Tensor, groups: Sequence[Sequence[str]]) -> Tensor:
+    """Sums of sources in the order of SIX_STEMS, (6, time), by groups of their names: (group, time)."""
+    return torch.stack([sum(six[SIX_STEMS.index(name)] for name in group) for group in groups])
 
 
 @dataclass(frozen=True)
@@ -77,11 +92,14 @@ class Songs:
     def __len__(self) -> int:
         return len(self.tracks)
 
+    def six(self, song: int, start: int, frames: int) -> Tensor:
+        """The sources of a piece in the order of SIX_STEMS, (6, time): "other" is what is left beside guitar and piano.
+        """
+        return torch.stack([self.tracks[song].read(stem, start, frames)[0] for stem in SIX_STEMS])
+
     def sources(self, song: int, start: int, frames: int) -> Tensor:
         """Drums, bass, other and vocals of a piece, (4, time); guitar and piano are part of other."""
-        read = lambda stem: self.tracks[song].read(stem, start, frames)[0]                    # noqa: E731
-        other = read("other") + read("guitar") + read("piano")
-        return torch.stack([read("drums"), read("bass"), other, read("vocals")])
+        return grouped(self.six(song, start, frames), DEFINITIONS[FOUR])
 
     @cached_property
     def in_tempo(self) -> list[tuple[int, int]]:
@@ -357,7 +375,8 @@ class Run:
 
 
 class Given:
-    """The songs that the runs share: to train on, and the middles of the test songs as (song, source, time)."""
+    """The songs that the runs share: to train on, and the middles of the test songs, of four stems and of six sources.
+    """
 
     def __init__(self, sizes: Sizes, cache: Path):
         self.train = songs_of("train", sizes.train_songs)
@@ -367,7 +386,8 @@ class Given:
         self.names = [track.name for track in test.tracks]
         frames = round(sizes.score_seconds * RATE)
         starts = [(track.frames - frames) // 2 for track in test.tracks]
-        self.test = torch.stack([test.sources(song, start, frames) for song, start in enumerate(starts)])
+        self.six = torch.stack([test.six(song, start, frames) for song, start in enumerate(starts)])
+        self.test = torch.stack([grouped(six, DEFINITIONS[FOUR]) for six in self.six])
         pairs = MixturesOfMixtures(test, sizes.pairs, 0, seconds=sizes.seconds)
         self.pairs = torch.stack([pairs[index] for index in range(sizes.pairs)])
 
@@ -495,6 +515,46 @@ def other_rows(given: Given, count: int) -> list[dict]:
     return [{"method": row["method"], "chooser": row["chooser"], **row} for row in rows]
 
 
+def definitions(work: Work) -> list[Run]:
+    """No runs: keeps the table of what sources are taken to be, anew where the committed network is another."""
+    digest = file_sha256(shipped_file(f"checkpoints/{OURS}.safetensors"))
+    card = work.results.card("definitions") or {}
+    if card.get("weights") != digest:
+        given, sizes, chosen = work.given, work.settings, VARIANTS[PAIRINGS[0]]
+        networks = {(OURS, ""): load_trained(OURS).eval()}
+        networks |= {(PAIRINGS[0], seed): train(chosen, given, sizes, seed)[0] for seed in SEEDS}
+        work.results.write("definitions", definition_rows(networks, given, sizes.outputs))
+        work.results.write_card("definitions", {
+            "what": "SDRi and SI-SDRi of the middles of the band's test songs by the oracle, mean over the sources "
+                    "that sound, for coarser, finer and meaningless sources: the committed MixIT network, two short "
+                    "trainings as in runs, bands of equal energy", "command": EXPERIMENT.command, "weights": digest,
+            "sources": {name: ["+".join(group) for group in groups] for name, groups in DEFINITIONS.items()},
+            "songs": sizes.test_songs, "tables": ["definitions"]})
+    return []
+
+
+@torch.no_grad()
+def definition_rows(networks: Mapping[tuple, nn.Module], given: Given, count: int) -> list[dict]:
+    """Rows method, seed, definition, song, sources, SDRi, SI-SDRi: the oracle's, mean over the sources that sound.
+
+    networks: by method and seed. count: of bands of equal energy. SI-SDRi is NaN where a source got nothing but an
+    empty band.
+    """
+    rows = []
+    for name, six in zip(given.names, given.six):
+        mixture = six.sum(0)
+        pieces = {key: network(mixture[None])[0] for key, network in networks.items()}
+        pieces[BANDS, ""] = equal_bands(mixture, count)
+        for definition, groups in DEFINITIONS.items():
+            references = grouped(six, groups)
+            references = references[references.square().sum(-1) > SOUNDING * mixture.square().sum()]
+            for (method, seed), cut in pieces.items():
+                sdri, si_sdri = improvements(by_oracle(cut, references), references).mean(1).tolist()
+                rows.append({"method": method, "seed": seed, "definition": definition, "song": name,
+                             "sources": len(references), "SDRi": f"{sdri:.3f}", "SI-SDRi": f"{si_sdri:.3f}"})
+    return rows
+
+
 def facts(work: Work) -> Mapping:
     sizes = work.settings
     return {"trained_on": f"{sizes.train_songs} train songs of the band and {sizes.further} others, mono, pieces of "
@@ -507,10 +567,10 @@ def facts(work: Work) -> Mapping:
 
 
 EXPERIMENT = Experiment(name="mixit", what="mixture invariant training with one thing changed at a time",
-                        topic=TOPIC, stages=[all_runs, few_runs, other_methods], run=one_run, settings=Sizes(),
-                        prepare=Given, names=tuple(VARIANTS), facts=facts)
+                        topic=TOPIC, stages=[all_runs, few_runs, other_methods, definitions], run=one_run,
+                        settings=Sizes(), prepare=Given, names=tuple(VARIANTS), facts=facts)
 
-__all__ = ["BANDS", "EXPERIMENT", "FEW", "Labelled", "MixturesOfMixtures", "OURS", "PAIRINGS", "RATE", "Run", "SEEDS",
-           "Sizes", "Songs", "TOPIC", "VARIANTS", "Variant", "by_oracle", "by_tagger", "equal_bands", "improvements",
-           "mixture_scores", "quartered", "separate_sources", "songs_of", "train", "training_mixtures",
-           "valid_mixtures"]
+__all__ = ["BANDS", "DEFINITIONS", "EXPERIMENT", "FEW", "FOUR", "Labelled", "MixturesOfMixtures", "OURS", "PAIRINGS",
+           "RATE", "Run", "SEEDS", "Sizes", "Songs", "TOPIC", "VARIANTS", "Variant", "by_oracle", "by_tagger",
+           "equal_bands", "grouped", "improvements", "mixture_scores", "quartered", "separate_sources", "songs_of",
+           "train", "training_mixtures", "valid_mixtures"]

@@ -54,6 +54,8 @@ _TAGGERS = {                                        # data set and network -> SH
     "jamendo_fcn": "7bce08a66dbc70d096b0a330f44b4cacd9aa25519b83489fbb98f2164a194e2b",
     "jamendo_crnn": "0a558989c0793f488cb677d188464c91f47c007f7c70473230e55537ca598215",
     "jamendo_musicnn": "66280f4859376377c47f64313c7ac889a3201fdb06a01bf6e94ac6e619081bb5",
+    "mtat_hcnn": "",                                # published, but no hash is known: `load_tagger` asks for leave
+    "jamendo_hcnn": "",
 }
 
 _SCIENTIFIC = "for scientific purposes only (facebookresearch/demucs issues 327, 508)"
