@@ -121,7 +121,8 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
     print(f"  {run.kind}: test {stems.mean():.3f} dB, {seconds:.0f} s", flush=True)
     return {"remixed_songs": rows_by_song(test, given.test), "remixed": [{
         "steps": 0 if run.kind == BEFORE else sizes.steps, "songs_to_learn": learned_from,
-        "test_sdr": f"{stems.mean():.3f}", **{f"test_{stem}": f"{float(value):.3f}" for stem, value in zip(STEMS, stems)},
+        "test_sdr": f"{stems.mean():.3f}",
+        **{f"test_{stem}": f"{float(value):.3f}" for stem, value in zip(STEMS, stems)},
         "cpu_seconds": f"{seconds:.0f}", "songs": len(test),
         "weights": file_sha256(shipped_file(f"checkpoints/{START}.safetensors")), "machine": machine(),
         "date": time.strftime("%Y-%m-%d", time.gmtime())}]}
@@ -136,8 +137,8 @@ def facts(work: Work) -> Mapping:
             "score": "SDR in dB of the middle of each test song, mean over songs, then over stems, without shifts"}
 
 
-EXPERIMENT = Experiment(name="hdemucs_remixed", what="the committed Hybrid Demucs, fine-tuned on songs as they are, put "
-                        "together by chance, and made to fit", topic=TOPIC, stages=[all_runs], run=one_run,
+EXPERIMENT = Experiment(name="hdemucs_remixed", what="the committed Hybrid Demucs, fine-tuned on songs as they are, "
+                        "put together by chance, and made to fit", topic=TOPIC, stages=[all_runs], run=one_run,
                         settings=Sizes(), table="remixed", prepare=prepare, names=(BEFORE, *KINDS), facts=facts)
 
 __all__ = ["AS_THEY_ARE", "BEFORE", "BY_CHANCE", "EXPERIMENT", "FITTED", "Given", "KINDS", "Run", "Sizes",

@@ -4,11 +4,11 @@ equal time, and the bounds.
 What differs between two runs of `course experiment htdemucs` is one thing (VARIANTS) and the seed; songs, scores and
 augmentation are those of chapters 6 and 7. Runs have equal steps and equally much audio a step, but for those whose
 name says "equal time": they get the computing time of the base, counted in seconds of one core; and for the "loud"
-ones, whose transformer is not hidden at the start, and which learn faster, or longer; LEARNED ones are loud, too, and learn
-eight times as long, their FORERUNNERS in equal time beside them. data/results/08_ht_demucs holds
-what came of it: a row a run (runs), its test songs (songs), its loss (logs), its test songs with a part of the network
-silenced (silenced), and the bounds on the same songs with what the committed network gives (bounds), on songs played
-with another soundfont, too (other_instruments).
+ones, whose transformer is not hidden at the start, and which learn faster, or longer; LEARNED ones are loud, too, and
+learn eight times as long, their FORERUNNERS in equal time beside them. data/results/08_ht_demucs holds what came of it:
+a row a run (runs), its test songs (songs), its loss (logs), its test songs with a part of the network silenced
+(silenced), and the bounds on the same songs with what the committed network gives (bounds), on songs played with
+another soundfont, too (other_instruments).
 
 `course train htdemucs_band` trains the network that comes with the course: mono at 22,050 Hz, as those of chapters 6
 and 7, on chunks of SEGMENT samples, of which six make up a song of 20 s.
@@ -370,6 +370,7 @@ EXPERIMENT = Experiment(name="htdemucs", what="a small HT Demucs, its transforme
                         "equal time", topic=TOPIC, stages=[all_runs, references], run=one_run, settings=Sizes(),
                         prepare=shared_songs, names=tuple(VARIANTS), facts=facts)
 
-__all__ = ["EXPERIMENT", "FORERUNNERS", "LEARNED", "Run", "SEEDS", "SEGMENT", "Sizes", "TOPIC", "TRAINED", "VARIANTS", "Variant", "in_segments",
-           "new_model", "seconds_a_step", "separation_scores", "silenced", "steps_in_equal_time", "train",
-           "training_chunks", "transformer_scales", "valid_songs", "without_cross_attention"]
+__all__ = ["EXPERIMENT", "FORERUNNERS", "LEARNED", "Run", "SEEDS", "SEGMENT", "Sizes", "TOPIC", "TRAINED", "VARIANTS",
+           "Variant", "in_segments", "new_model", "seconds_a_step", "separation_scores", "silenced",
+           "steps_in_equal_time", "train", "training_chunks", "transformer_scales", "valid_songs",
+           "without_cross_attention"]

@@ -106,7 +106,7 @@ BEATING = [("a", 120, 110.0), ("b", 123, 110.0), ("c", 126, 123.5), ("d", 121, 1
 def test_fitted_songs_are_those_that_fit():
     songs = [beating_song(*one) for one in BEATING]
     new = remixed.fitted_songs(songs, copies=2)
-    assert [track.name for track in new] == [f"{name}, {copy}" for name in "abcd" for copy in (0, 1)], "none fits the last"
+    assert [track.name for track in new] == [f"{name}, {copy}" for name in "abcd" for copy in (0, 1)]
     for track in new:
         home = songs["abcd".index(track.name[0])]
         assert set(track.stems) == set(STEMS) and track.frames == home.frames
