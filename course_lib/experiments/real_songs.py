@@ -35,6 +35,7 @@ from course_lib.experiments.demucs import RATE, middle
 from course_lib.experiments.htdemucs import SEGMENT, TOPIC, TRAINED, UNMIX, estimated
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.experiments.scoreboard import HIGHEST, RULES, IdealRatioMask, ModelSeparator, Quarter, Rules
+from course_lib.metrics import si_sdr
 from course_lib.results import shipped_file
 from course_lib.spectral import song_sdr
 from course_lib.training import load_trained
@@ -47,7 +48,7 @@ SHARES, IN_STEREO = "equal shares", "chapter 2's best, stereo"
 UNMIXES = {"Open-Unmix": UNMIX, "Open-Unmix, wide": "open_unmix_wide"}
 WEIGHTS = {**UNMIXES, **TRAINED}                                    # method -> checkpoint
 METHODS = (SHARES, RULES, IN_STEREO, *WEIGHTS, HIGHEST)
-SCORED = (*STEMS, "rest")                                           # rest: all but vocals
+SCORED = (*STEMS, "rest", "vocals_si")                  # rest: all but vocals; vocals_si: SI-SDR, whatever their level
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Settings:
     split: str = "test"
     root: str = ""
     song_seconds: float = 30.0        # from the middle of each song
-    pair_seconds: float = 10.0        # from the middle of each recording; of shorter ones all
+    pair_seconds: float = 6.0         # from the middle of each recording; of shorter ones all
     equal: float = 0.0                # levels of a voice in dB, of its root mean square against the music's
     below: float = -5.0
 
@@ -192,13 +193,15 @@ def estimate(method: str, full: Track, track: Track, given: Given) -> Tensor:
 
 
 def sdr_by_stem(estimates: Tensor, references: Tensor, pair: bool = False) -> dict[str, float]:
-    """SDR in dB by name (SCORED), NaN for a silent stem; of a pair, a voice over a piece, of vocals and rest only.
+    """SDR in dB by name and SI-SDR of vocals (SCORED), NaN for a silent stem; of a pair, a voice over a piece, of
+    vocals and rest only.
 
     estimates, references: (source, channel, time), in the order of STEMS.
     """
     rest = lambda sources: sources[:3].sum(0, keepdim=True)                                               # noqa: E731
-    scores = dict(zip(SCORED, song_sdr(*(torch.cat([one, rest(one)]) for one in (estimates, references))).tolist()))
-    return {name: scores[name] for name in ("vocals", "rest")} if pair else scores
+    scores = song_sdr(*(torch.cat([one, rest(one)]) for one in (estimates, references))).tolist()
+    named = dict(zip(SCORED, [*scores, float(si_sdr(estimates[3], references[3]))]))
+    return {name: named[name] for name in ("vocals", "rest", "vocals_si")} if pair else named
 
 
 def all_methods(work: Work) -> list[Scored]:
@@ -236,7 +239,8 @@ def facts(work: Work) -> Mapping:
     return {"songs": {songs: of(songs, "song") for songs in (SONGS, PAIRS)}, "voices": of(PAIRS, "voice"),
             "pieces": of(PAIRS, "piece"), "rate_hz": RATE,
             "weights": {name: file_sha256(weights_of(name)) for name in WEIGHTS.values()},
-            "unit": f"SDR in dB of the whole song or piece, mono at {RATE} Hz; rest: all but vocals"}
+            "unit": f"SDR in dB of the whole song or piece, mono at {RATE} Hz; rest: all but vocals; vocals_si: "
+                    "SI-SDR of vocals"}
 
 
 EXPERIMENT = Experiment(name="real_songs", what="networks that learned from the band alone, rules and bounds, on real "
