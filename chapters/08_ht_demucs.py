@@ -1690,7 +1690,7 @@ for place in (0, 2, 3):
 # - *one* multitrack, six seconds of a pop song of MUSDB18, which the package `stempeg` brings to test itself with,
 # - *voices over music*: three readers of audiobooks and that song's singer, each laid over recordings without words and over that song's band. The voice is as loud as the music, or 5 dB below.
 #
-# (With a network, `--set data=musdb18-7s` fetches excerpts of all songs; `--set data=musdb18hq --set root=FOLDER` takes whole ones.) First the song. Chapter 2's rules stand there twice, for they look for what is in the middle of the stereo picture, and a mono song has no such picture:
+# (With a network, `--set data=musdb18-7s` fetches excerpts of all songs, which ffmpeg reads; `--set data=musdb18hq --set root=FOLDER` takes whole ones. `--folder` says where the new table goes.) First the song. Chapter 2's rules stand there twice, for they look for what is in the middle of the stereo picture, and a mono song has no such picture:
 
 # %%
 real_card = measured_card("08_ht_demucs/real_songs")

@@ -5,7 +5,8 @@ sets; data/results/08_ht_demucs/real_songs.csv holds a row a song and method:
 
 - "multitracks": the songs of a data set. By default the only real multitrack that comes with a package: six seconds of
   MUSDB18, which stempeg (below musdb) brings to test itself with. With a network `--set data=musdb18-7s` fetches the
-  excerpts of all songs; `--set data=musdb18hq --set root=FOLDER` takes whole ones (from their middle).
+  excerpts of all songs; `--set data=musdb18hq --set root=FOLDER` takes whole ones (from their middle), and `--folder`
+  says where the tables of other settings go.
 - "voices over music": every voice over every piece at some levels: readers of audiobooks over recordings without
   words, and, where multitracks are there, their singers and what accompanies them. A voice, and the rest.
 
