@@ -8,7 +8,7 @@ sets; data/results/08_ht_demucs/real_songs.csv holds a row a song and method:
   excerpts of all songs; `--set data=musdb18hq --set root=FOLDER` takes whole ones (from their middle), and `--folder`
   says where the tables of other settings go.
 - "voices over music": every voice over every piece at some levels: readers of audiobooks over recordings without
-  words, and, where multitracks are there, their singers and what accompanies them. A voice, and the rest.
+  words, and, where multitracks are there, the first one's singer and what accompanies it. A voice, and the rest.
 
 None of it was learned from: all trainings of the course are on the band. References are mono at RATE. What works in
 stereo at another rate hears the original, and what it gives is brought to mono and RATE. The mixture is the sum of the
@@ -44,6 +44,7 @@ from course_lib.training import load_trained
 SONGS, PAIRS = "multitracks", "voices over music"
 PACKAGED = "stempeg"                                                # the data set of one song that comes with a package
 READERS, MUSIC = ("libri1", "libri2", "libri3"), ("brahms", "nutcracker", "trumpet", "vibeace")       # of `recording`
+LENDING = 1                                                         # so many multitracks lend voice and band
 MIXTURE_LEVEL = 0.1                                                 # root mean square
 SHARES, IN_STEREO = "equal shares", "chapter 2's best, stereo"
 UNMIXES = {"Open-Unmix": UNMIX, "Open-Unmix, wide": "open_unmix_wide"}
@@ -134,14 +135,15 @@ def packaged_song(folder: Path) -> Path:
 
 def voices_over_music(settings: Settings, songs: Sequence[Track] = ()) -> list[Track]:
     """Every voice over every piece at every level, in stereo at 44.1 kHz; `other` is the piece, drums and bass are
-    silent. songs: multitracks that lend their voice and what is under it. info: the piece.
+    silent. songs: multitracks, of which the first LENDING lend their voice and what is under it. info: voice,
+    piece and level.
 
     FileNotFoundError where a recording can't be had.
     """
     rate = 44_100
     voices = {name: recording(name, rate)[0] for name in READERS}
     music = {name: recording(name, rate)[0] for name in MUSIC}
-    for track in songs:
+    for track in songs[:LENDING]:
         sources = resample(track.sources(STEMS), track.rate, rate)                      # (source, channel, time)
         if all(sound.any() for sound in (sources[3], sources[:3].sum(0))):              # instrumentals lend nothing
             voices[track.name], music[track.name] = sources[3], sources[:3].sum(0)

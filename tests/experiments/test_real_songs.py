@@ -9,6 +9,7 @@ from course_lib.experiments.demucs import RATE
 from course_lib.experiments.runner import run_experiment
 from course_lib.results import Results
 from tests.experiments.test_losses import noise_songs
+from tests.song_folders import write_song
 
 VOICE, PIECE = "libri1", "brahms"
 
@@ -38,8 +39,8 @@ def test_a_voice_is_as_loud_as_asked_for(level):
 
 def test_songs_lend_their_voice_and_what_is_under_it(noise):
     settings = experiment.Settings(pair_seconds=0.5)
-    song, = noise_songs(1)
-    tracks = {track.name: track for track in experiment.voices_over_music(settings, [song])}
+    song, other = noise_songs(2)
+    tracks = {track.name: track for track in experiment.voices_over_music(settings, [song, other])}
     assert len(tracks) == 2 * 2 * 2 and f"{VOICE} over {PIECE}, -5 dB" in tracks
     own = tracks[f"{song.name} over {song.name}, 0 dB"]
     assert {track.info["piece"] for track in tracks.values()} == {PIECE, song.name}
@@ -118,3 +119,10 @@ def test_the_shipped_table_rests_on_its_card():
         assert sum(row["set"] == songs for row in rows) == count * len(experiment.METHODS)
     digits = {row["method"]: row["weights"] for row in rows if row["weights"]}
     assert digits == {method: card["weights"][name][:8] for method, name in experiment.WEIGHTS.items()}
+
+
+def test_another_data_set_is_opened_as_it_says(tmp_path):
+    write_song(tmp_path / "test" / "mine")                                                          # a second of noise
+    settings = experiment.Settings(data="musdb18hq", root=str(tmp_path), song_seconds=0.5)
+    song, = experiment.multitracks(settings, tmp_path / "cache")
+    assert (song.name, song.seconds) == ("mine", 0.5) and "voice" not in song.info
