@@ -25,6 +25,10 @@ EXPERIMENTS = {
         "course_lib.experiments.htdemucs",
         "chapter 8's HT Demucs: depth, width, context, and three kinds of Demucs in equal time",
     ),
+    "real_songs": (
+        "course_lib.experiments.real_songs",
+        "chapter 8's networks, rules and bounds on real multitracks and on real voices over real music",
+    ),
     "band_split": (
         "course_lib.experiments.band_split",
         "chapter 18's band-split networks: split, positions, masks, and two forerunners in equal time",

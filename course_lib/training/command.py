@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from course_lib.paths import data_dir, repository_root
 from course_lib.results import Results, machine
+from course_lib.training.add_curve import curve_of
 from course_lib.training.checkpoints import RunFolder
 from course_lib.training.configuration import (
     chunks_of,
@@ -226,7 +227,8 @@ def keep_weights(config: Mapping[str, object], model: torch.nn.Module, history: 
     card = {"what": config["what"], "trained_on": config["data"].get("tracks", config["data"]),
             "steps": history.steps[-1]["step"], "seed": config["seed"], "command": command, "machine": machine(),
             "minutes": round(history.steps[-1]["seconds"] / 60, 1), "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "score": _score(history, part.get("best", False)), "best": history.best, "config": dict(config)}
+            "score": _score(history, part.get("best", False)), "best": history.best,
+            "curve": curve_of(history.validations, config["training"].get("monitor")), "config": dict(config)}
     if "blend" in part:
         card["score_of"] = "the weights before they were blended"
     path = save_weights(root / "data" / "checkpoints" / f"{config['name']}.safetensors", model, card, dtype_of(part))

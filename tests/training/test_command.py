@@ -75,6 +75,7 @@ def test_from_a_file_to_weights(band, tmp_path, monkeypatch, capsys):
     model = training_runs.Masks()
     card = load_weights(tmp_path / "course" / "data" / "checkpoints" / "tiny.safetensors", model)
     assert card["steps"] == 6 and card["seed"] == 3 and card["stored_as"] == "float16" and "error" in card["score"]
+    assert card["curve"]["points"][-1] == [6, round(card["score"]["error"], 4)] and card["curve"]["score"] == "error"
     assert card["config"]["training"]["ema_decay"] == 0.5 and card["command"].startswith("uv run course train")
     with (tmp_path / "course" / "data" / "results" / "training" / "tiny_log.csv").open() as log:
         assert [row["step"] for row in csv.DictReader(log)] == list("123456")

@@ -14,7 +14,7 @@ from torch import nn
 import course_lib
 from course_lib.data import STEMS
 from course_lib.open_unmix import JointOpenUnmix
-from course_lib.training import Facts, add_facts, load_trained, save_weights, trained, with_facts
+from course_lib.training import Facts, add_curve, add_facts, load_trained, save_weights, trained, with_facts
 from tests.training.training_runs import same_weights
 
 CARD = {"what": "a test", "trained_on": "nothing", "steps": 0, "seed": 0, "command": "none", "machine": "none",
@@ -65,6 +65,20 @@ def test_without_facts(tmp_path):
     assert add_facts.main([str(path.with_suffix(".json")), "rate=16000", "labels=rock,jazz", "segment=3.69"]) == 0
     model = load_trained(path)
     assert model.facts == Facts(rate=16000, labels=("rock", "jazz"), segment=3.69) and path.read_bytes() == before
+
+
+def test_a_curve_for_a_card(tmp_path):
+    """From a validation log with a step twice, as a run that went on writes it; another training's is refused."""
+    content = {"config": {"model": {"use": "torch.nn:Linear", "in_features": 2, "out_features": 3}}, "steps": 20}
+    path = save_weights(tmp_path / "plain.safetensors", nn.Linear(2, 3), {**CARD, **content})
+    log = tmp_path / "plain_validation.csv"
+    log.write_text("step,sdr,drums\n10,1.5,2\n20,2.25,3\n20,2.5,3\n")
+    assert add_curve.main([str(path.with_suffix(".json")), str(log)]) == 0
+    assert load_trained(path).card["curve"] == {"score": "sdr", "points": [[10, 1.5], [20, 2.5]]}
+    for text, found in (("step,sdr\n30,1\n", "goes to step 30"), ("step,sdr\n", "has no rows")):
+        log.write_text(text)
+        with pytest.raises(ValueError, match=f"plain_validation.csv {found}.*up to step 20"):
+            add_curve.add_curve(path, log)
 
 
 def test_installed_without_a_checkout(tmp_path):
