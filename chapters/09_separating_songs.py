@@ -20,7 +20,7 @@
 #
 # **You need** chapter 6 (`valid_length`, the shift trick) and chapter 1 (overlap-add); chapters 4 and 7 for the networks.
 #
-# **Time** <!-- minutes 09_separating_songs -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 09_separating_songs -->4.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 9.0 Set up
@@ -1715,7 +1715,8 @@ stems = {stem: piece.stem(stem) for stem in STEMS}
 swapped = Track.from_tensors(f"{song.name}, swapped", rate,
                              stems | {"bass": stems["drums"], "drums": stems["bass"]})
 for one in cleaned([piece, swapped, Path("no such song")], demucs_net, margin=0.0):
-    print("stays" if one.keeps else "goes ", one.song, *(f"\n      {why}" for why in one.why))
+    print("stays" if one.keeps else "goes", one.song)
+    print(*(f"   {why.partition(': [')[0]}\n" for why in one.why), sep="", end="")
 
 # %% [markdown]
 # How many stay, of which kind? From the levels that were measured we make a set whose truth we know: the test songs as they are; each with two of its stems exchanged, in every way; each with a stranger in one stem. Two rules: the paper's, and a margin that keeps 90% of the clean *songs* of the validation split.
@@ -2453,7 +2454,7 @@ show_table([[name, f"{card['parameters'] / 1e6:.1f}", card["steps"],
 # %% [markdown]
 # ## 9.19 A real recording
 #
-# Which network does `course separate` take if it isn't told? `DEFAULT_MODEL` is chapter 4's Open-Unmix. Why not chapter 8's HT Demucs, the best of those in section 9.18? On the same test songs, both brought to mono at 22,050 Hz (chapter 8):
+# Which network does `course separate` take if it isn't told? `DEFAULT_MODEL` is chapter 4's Open-Unmix. Why not chapter 8's HT Demucs, the best of those in section 9.18? On the same test songs, both brought to mono at 22,050 Hz (chapter 8; the one called *longer* comes with the course):
 
 # %%
 of_chapter_8 = measured("08_ht_demucs/bounds")
