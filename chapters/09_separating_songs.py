@@ -20,7 +20,7 @@
 #
 # **You need** chapter 6 (`valid_length`, the shift trick) and chapter 1 (overlap-add); chapters 4 and 7 for the networks.
 #
-# **Time** <!-- minutes 09_separating_songs -->5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
+# **Time** <!-- minutes 09_separating_songs -->1 minute on 2 CPU cores, GPU not measured<!-- /minutes -->. Reading and exercises: about four hours.
 
 # %% [markdown]
 # ## 9.0 Set up
