@@ -2714,6 +2714,10 @@ show_claims(claims)
 # A list of old sources: their blocks are added, and the layer is linear.
 #
 # ```python
+# from course_lib.data import STEMS
+# from course_lib.demucs import DemucsV2, padded_separation
+# from course_lib.training.fine_tuning import begin, open_checkpoint
+#
 # old = open_checkpoint({"trained": "demucs_band"})
 # part = {**old.part, "sources": ["vocals", "band"]}
 # arguments = {name: value for name, value in part.items() if name != "use"}
