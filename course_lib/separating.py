@@ -5,9 +5,9 @@ __all__ = ['FORMATS', 'MP3_RATES', 'DEFAULT_MODEL', 'transition_weights', 'chunk
            'separate_chunk', 'segment_of', 'overlap_add_chunks', 'channel_groups', 'joined_groups', 'SongLevel',
            'first_chunks', 'Bag', 'members', 'separate', 'shared_residual', 'two_stems', 'SlidingAudio', 'SlidingSum',
            'separated_blocks', 'StemFiles', 'check_format', 'SpectrogramModel', 'SongSeparator', 'load_separator',
-           'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'FrameByFrame', 'label_levels',
-           'wave_filters', 'real_stft', 'real_istft', 'RealSpectra', 'export_onnx', 'load_official',
-           'separation_scores']
+           'separated_file', 'SeparatedSong', 'stem_paths', 'separate_file', 'FrameByFrame', 'label_levels', 'doubts',
+           'keeps_song', 'CheckedSong', 'cleaned', 'wave_filters', 'real_stft', 'real_istft', 'RealSpectra',
+           'export_onnx', 'load_official', 'separation_scores']
 
 # %% ../chapters/09_separating_songs.ipynb #0bc7f554
 import contextlib
@@ -28,6 +28,7 @@ from .audio import check_audio
 from .data import Track
 from .data.audio_files import AudioHeader, read_blocks, read_header
 from .data.resampling import resampled_blocks, resampled_frames
+from .data.song_folders import read_own_song
 from .demucs import center_trim
 from .hdemucs import HybridEnds, padded_to_hops, standardised
 from .paths import for_libsndfile, shown
@@ -695,6 +696,78 @@ def label_levels(model: nn.Module, stem: Tensor, **options) -> Tensor:
     found = separate(model, stem, **options).square().sum((1, 2))   # (source,)
     return 10 * torch.log10(found / power) if power > 0 else torch.full_like(found, math.nan)
 
+# %% ../chapters/09_separating_songs.ipynb #1a73bfaf
+def doubts(levels: Tensor, sources: Sequence[str], own: float = -10.0, other: float = -10.0,
+           margin: float | None = None) -> list[str]:
+    """What speaks against the labels of a song's stems, a sentence a stem; see `keeps_song`."""
+    if levels.ndim != 2 or levels.shape != (len(sources), len(sources)):
+        raise ValueError(f"levels has shape {tuple(levels.shape)}; expected (stem, source), "
+                         f"{len(sources)} of either, in the same order")
+    found = []
+    for j, (label, row) in enumerate(zip(sources, levels)):
+        if row.isnan().all():                                       # a silent stem
+            continue
+        rest = row.clone()
+        rest[j] = -math.inf
+        right = (row[j] > own and rest.max() < other if margin is None
+                 else row[j] - rest.max() > margin)
+        if not right:
+            stranger = sources[int(rest.argmax())]
+            found.append(f"{label} is heard as {label} at {float(row[j]):.0f} dB, as {stranger} "
+                         f"at {float(rest.max()):.0f} dB")
+    return found
+
+# %% ../chapters/09_separating_songs.ipynb #7adbdb3c
+def keeps_song(levels: Tensor, own: float = -10.0, other: float = -10.0,
+               margin: float | None = None) -> bool:
+    """Whether all stems of a song hold what their labels say.
+
+    levels: (stem, source) in dB, `label_levels` of each stem, rows and columns in the same order;
+    a row of NaN is a silent stem, which has no say. A stem is right if it comes out as its own
+    source above `own` dB and as every other one below `other` dB; or, where a margin is given
+    instead, more than so many dB louder as its own than as any other. ValueError for another shape.
+    Source: Rouard, Massa and Défossez 2023, section 4.1; section 9.13.
+    """
+    return not doubts(levels, [str(j) for j in range(len(levels))], own, other, margin)
+
+# %% ../chapters/09_separating_songs.ipynb #c9a7bb11
+@dataclass(frozen=True)
+class CheckedSong:
+    """What `cleaned` found: the song's name, why it goes (nothing: it stays), its levels in dB."""
+
+    song: str
+    why: tuple[str, ...]
+    levels: Tensor | None = None
+
+    @property
+    def keeps(self) -> bool:
+        return not self.why
+
+
+def cleaned(tracks: Iterable[Track | str | Path], model: nn.Module, *, own: float = -10.0,
+            other: float = -10.0, margin: float | None = None, **options) -> Iterator[CheckedSong]:
+    """Which songs of a set stay, and why the others go: a `CheckedSong` for each, in order.
+
+    tracks: songs with a stem for each of the model's sources, or folders that `read_own_song`
+    reads, at any rate. own, other, margin: see `keeps_song`. options: as `separate`. A song that
+    can't be read, lacks a stem or is silent goes, and the others go on. Source: section 9.13.
+    """
+    for track in tracks:
+        levels, name = None, track.name if isinstance(track, Track) else Path(track).name
+        try:
+            track = track if isinstance(track, Track) else read_own_song(track)
+            stems = track.resampled(model.samplerate).sources(model.sources)
+            if not stems.isfinite().all():
+                raise ValueError("its stems hold NaN or infinity")
+        except (OSError, ValueError, soundfile.LibsndfileError) as error:
+            why = [f"it can't be read: {error}"]
+        else:
+            levels = torch.stack([label_levels(model, stem, **options) for stem in stems])
+            why = doubts(levels, model.sources, own, other, margin)
+            if levels.isnan().all():
+                why = ["all of its stems are silent"]
+        yield CheckedSong(name, tuple(why), levels)
+
 # %% ../chapters/09_separating_songs.ipynb #9018738e
 def wave_filters(nfft: int) -> tuple[Tensor, Tensor]:
     """The filters of an STFT without complex numbers, and of its inverse: each (nfft, 1, nfft).
@@ -784,7 +857,7 @@ def load_official(name: str, folder: str | Path | None = None) -> nn.Module:
     name: such as htdemucs, htdemucs_ft, htdemucs_6s, hdemucs_mmi, repro_mdx_a, or a package's
     signature. folder: of packages on this machine; without it they are downloaded when first asked
     for, their hashes checked. The weights are other people's work: see the licences of section
-    9.18. Errors: see `fetch_official` in course_lib.training.official_packages. Source: section
+    9.19. Errors: see `fetch_official` in course_lib.training.official_packages. Source: section
     9.16.
     """
     released = fetch_official(name, folder)
@@ -800,7 +873,7 @@ def load_official(name: str, folder: str | Path | None = None) -> nn.Module:
 def separation_scores(model: nn.Module, tracks: Sequence[Track], **options) -> dict[str, float]:
     """Mean SDR in dB over songs, of each of the model's sources, and their mean (`sdr`, first).
 
-    tracks: whole songs at the model's rate. options: as `separate`. Source: section 9.17.
+    tracks: whole songs at the model's rate. options: as `separate`. Source: section 9.18.
     """
     table = [song_sdr(separate(model, track.mixture, **options), track.sources(model.sources))
              for track in tracks]

@@ -619,6 +619,83 @@ def test_levels_of_a_stem():
     assert label_levels(Halves(), torch.zeros(1, 40)).isnan().all()
 
 
+# --- a set of songs is cleaned
+
+
+class Tall(nn.Module):
+    """Two sources, told apart by size: `high` is what is above 0.5, `low` the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.samplerate, self.audio_channels, self.segment = ["high", "low"], 8000, 1, 0.01
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def valid_length(self, length):
+        return length
+
+    def forward(self, mix):
+        high = torch.where(mix.abs() > 0.5, mix, torch.zeros_like(mix))
+        return torch.stack([high, mix - high], 1)
+
+
+def two_stems_song(name, high, low, rate=8000):
+    return Track.from_tensors(name, rate, {"high": high, "low": low})
+
+
+HIGH, LOW = torch.full((1, 400), 0.8), torch.full((1, 400), 0.1)
+
+
+def test_a_set_is_cleaned(tmp_path):
+    """A clean song and one with a silent stem stay; swapped, bleeding, silent and unreadable ones go, with a reason."""
+    bleeding = LOW.clone()
+    bleeding[:, :40] += 0.8                                 # most of its energy is the stranger's
+    (tmp_path / "broken").mkdir()
+    for stem in ("high", "low", "mixture"):
+        (tmp_path / "broken" / f"{stem}.wav").write_bytes(b"no audio")
+    silent = torch.zeros(1, 400)
+    tracks = [two_stems_song("clean", HIGH, LOW), two_stems_song("swapped", LOW, HIGH), tmp_path / "broken",
+              two_stems_song("bleeding", HIGH, bleeding), two_stems_song("no low", HIGH, silent),
+              two_stems_song("nothing", silent, silent), Track.from_tensors("one stem", 8000, {"high": HIGH}),
+              tmp_path / "not there", two_stems_song("another rate", HIGH.repeat(1, 2), LOW.repeat(1, 2), 16000)]
+    found = {one.song: one for one in separating.cleaned(iter(tracks), Tall())}
+    assert [name for name, one in found.items() if one.keeps] == ["clean", "no low", "another rate"]
+    assert list(found) == ["clean", "swapped", "broken", "bleeding", "no low", "nothing", "one stem", "not there",
+                           "another rate"]
+    assert len(found["swapped"].why) == 2 and found["swapped"].why[0].startswith("high is heard as high at -inf dB")
+    assert [why[:3] for why in found["bleeding"].why] == ["low"]
+    assert found["nothing"].why == ("all of its stems are silent",)
+    for name, word in (("broken", "broken"), ("not there", "not there"), ("one stem", "no stem 'low'")):
+        assert found[name].why[0].startswith("it can't be read: ") and word in found[name].why[0]
+        assert found[name].levels is None
+    assert found["no low"].levels[1].isnan().all() and found["clean"].levels.shape == (2, 2)
+    assert list(separating.cleaned([], Tall())) == []
+
+
+def test_what_is_wrong_with_the_call_is_no_song_s_fault():
+    with pytest.raises(ValueError, match="overlap 2"):
+        list(separating.cleaned([two_stems_song("clean", HIGH, LOW)], Tall(), overlap=2))
+
+
+@pytest.mark.parametrize("levels, rule, keeps", [
+    ([[-1, -20], [-20, -1]], {}, True),
+    ([[-11, -20], [-20, -1]], {}, False),
+    ([[-1, -9], [-20, -1]], {}, False),
+    ([[-11, -20], [-20, -1]], {"own": -12.0}, True),
+    ([[-1, -9], [-20, -1]], {"other": -8.0}, True),
+    ([[-12, -20], [-9, -1]], {"margin": 7.9}, True),
+    ([[-12, -20], [-9, -1]], {"margin": 8.0}, False),
+    ([[float("nan")] * 2, [-20, -1]], {}, True),
+    ([[-float("inf")] * 2, [-20, -1]], {"margin": 0.0}, False),
+])
+def test_rules_of_a_song(levels, rule, keeps):
+    assert separating.keeps_song(torch.tensor(levels, dtype=torch.float32), **rule) is keeps
+
+
+def test_levels_have_a_row_a_source():
+    with pytest.raises(ValueError, match=r"levels has shape \(2, 3\); expected \(stem, source\)"):
+        separating.keeps_song(torch.zeros(2, 3))
+
+
 def test_exported_networks_give_the_same(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)

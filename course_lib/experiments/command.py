@@ -69,6 +69,10 @@ EXPERIMENTS = {
         "course_lib.experiments.small_masks",
         "chapter 9's small mask network: looking ahead, augmentation, averaged weights",
     ),
+    "fine_tuning": (
+        "course_lib.experiments.fine_tuning",
+        "chapter 9's six stems: fine-tuned from four, and from scratch in equal steps",
+    ),
     "tagbox": ("course_lib.experiments.tagbox", "chapter 14's TagBox, one thing changed at a time, and its rivals"),
     "jukebox": (
         "course_lib.experiments.jukebox",

@@ -1,8 +1,9 @@
 """Chapter 9's measurements on committed networks: shifts, chunks, bags, residual, two stems, looking ahead, labels.
 
 `course experiment separating` fills data/results/09_separating_songs with a table a measurement (MEASURES), of the
-networks of chapters 6 and 7 on the band's songs, mono at 22,050 Hz; nothing is trained. A row of the table `measures`
-says that one has been done, and on what.
+networks of chapters 6 and 7 on the band's songs, mono at 22,050 Hz. Only `live` trains, two small networks for a few
+steps, and measures how long each takes for a hop. A row of the table `measures` says that one has been done, and on
+what.
 """
 
 import time
@@ -10,17 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.data import STEMS, Track
 from course_lib.data.band.soundfonts import file_sha256
+from course_lib.experiments import small_masks
 from course_lib.experiments.demucs import RATE, middle, rows_by_song, songs_of
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.paths import data_dir
 from course_lib.results import machine, shipped_file
-from course_lib.separating import label_levels, separate, separate_chunk, shared_residual, two_stems, window
+from course_lib.separating import (
+    FrameByFrame,
+    label_levels,
+    separate,
+    separate_chunk,
+    shared_residual,
+    two_stems,
+    window,
+)
 from course_lib.spectral import song_sdr
 from course_lib.training import load_trained
 
@@ -33,6 +44,9 @@ WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))      # of the first 
 AHEAD = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)              # seconds
 PAST, PIECE = 2.0, 0.5                                     # seconds that are heard before a piece, and of the piece
 BLEED = (-20.0, -10.0, -5.0)                               # dB of the stranger against the stem
+LIVE = {"one direction, short frames": 512, "one direction": 2048}   # variants of small_masks -> samples of a frame
+LIVE_SIZES = small_masks.Sizes(steps=40)                   # how long a hop takes doesn't depend on the steps
+HOPS, FIRST_HOPS = 400, 20                                 # that are timed, and before
 SOFTEST = 1e-3                                             # root mean square of a stem that is measured
 
 
@@ -178,6 +192,29 @@ def label_rows(given: Given) -> dict[str, list[dict]]:
     return {"labels": rows}
 
 
+def live_rows(given: Given) -> dict[str, list[dict]]:
+    """How long a trained network that looks back only takes for a hop, fed hop by hop, one thread.
+
+    The networks are small_masks', the variants in LIVE. Rows variant, n_fft, delay_ms, hop_ms, and of the processor's
+    time for a hop median_ms and slowest_ms (95% take less).
+    """
+    rows = []
+    for name, n_fft in LIVE.items():
+        songs = SimpleNamespace(train=given.valid)
+        model, _, _ = small_masks.train(small_masks.VARIANTS[name], songs, LIVE_SIZES, seed=0)
+        live, times = FrameByFrame(model), []
+        sound = torch.cat([track.mixture for track in given.test], -1)
+        for piece in sound.split(live.hop, -1)[:FIRST_HOPS + HOPS]:
+            used = time.thread_time()
+            live.push(piece)
+            times.append(1000 * (time.thread_time() - used))
+        kept = torch.tensor(times[FIRST_HOPS:])
+        rows.append({"variant": name, "n_fft": n_fft, "delay_ms": f"{1000 * live.delay / RATE:.1f}",
+                     "hop_ms": f"{1000 * live.hop / RATE:.2f}", "median_ms": f"{kept.median():.2f}",
+                     "slowest_ms": f"{kept.quantile(0.95):.2f}", "hops": len(kept)})
+    return {"live": rows}
+
+
 def bled(stem: Tensor, stranger: Tensor, level: float) -> Tensor:
     """A stem with another one in it, `level` dB against it by energy."""
     power = lambda x: x.square().mean().sqrt()
@@ -185,7 +222,7 @@ def bled(stem: Tensor, stranger: Tensor, level: float) -> Tensor:
 
 
 MEASURES = {"bags": bag_rows, "residual": residual_rows, "labels": label_rows, "shifts": shift_rows,
-            "chunks": chunk_rows, "ahead": ahead_rows}
+            "chunks": chunk_rows, "ahead": ahead_rows, "live": live_rows}
 
 
 def all_measures(work: Work) -> list[Measure]:
@@ -193,11 +230,11 @@ def all_measures(work: Work) -> list[Measure]:
     return [Measure(name) for name in MEASURES]
 
 
-@torch.no_grad()
 def one_measure(one: Measure, work: Work) -> dict[str, list[dict]]:
     """The rows of a measurement, by table."""
     used = time.process_time()
-    rows = MEASURES[one.measure](work.given)
+    with torch.set_grad_enabled(one.measure == "live"):                 # which trains first
+        rows = MEASURES[one.measure](work.given)
     rows["measures"] = [{"songs": work.settings.ahead_songs if one.measure == "ahead" else work.settings.test_songs,
                          "cpu_seconds": f"{time.process_time() - used:.0f}", "machine": machine(),
                          "date": time.strftime("%Y-%m-%d", time.gmtime())}]
@@ -213,8 +250,8 @@ def facts(work: Work) -> Mapping:
 
 
 EXPERIMENT = Experiment(name="separating", what="how the committed networks are applied: shifts, chunks, bags, the "
-                        "residual, looking ahead, labels of stems", topic=TOPIC, stages=[all_measures],
+                        "residual, looking ahead, labels of stems, live", topic=TOPIC, stages=[all_measures],
                         run=one_measure, settings=Sizes(), table="measures", prepare=Given, names=tuple(MEASURES),
                         facts=facts)
 
-__all__ = ["AHEAD", "BLEED", "EXPERIMENT", "MEASURES", "Measure", "NETWORKS", "Sizes", "bled", "heard_ahead"]
+__all__ = ["AHEAD", "BLEED", "EXPERIMENT", "LIVE", "MEASURES", "Measure", "NETWORKS", "Sizes", "bled", "heard_ahead"]

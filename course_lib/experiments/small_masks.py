@@ -52,12 +52,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the base: frame, direction, remix, augmentation, a constant rate with averaged weights."""
+    """What differs from the base: frame, direction, remix, gain and sign, a constant rate with averaged weights."""
 
     n_fft: int = 2048
     one_direction: bool = False
     remix: float = 0.5                # share of the groups of chunks whose stems come from several songs
-    augment: bool = True              # gain and polarity
+    augment: bool = True              # gain and sign: which of them, say the next two
+    gain: bool = True
+    sign: bool = True
     averages: bool = False            # no falling rate; score averages of the weights, too
 
 
@@ -69,6 +71,8 @@ VARIANTS: dict[str, Variant] = {
     "without augmentation": Variant(remix=0.0, augment=False),
     "without remix": Variant(remix=0.0),
     "without gain and sign": Variant(augment=False),
+    "without gain": Variant(gain=False),
+    "without sign": Variant(sign=False),
     "remix always": Variant(remix=1.0),
     "constant rate": Variant(averages=True),
 }
@@ -113,12 +117,20 @@ def new_model(variant: Variant, sizes: Sizes, seed: int) -> JointOpenUnmix:
     return with_facts(model, rate=RATE, stems=STEMS, n_fft=variant.n_fft, hop_length=variant.n_fft // 4)
 
 
+def changes(variant: Variant) -> Augmentation | None:
+    """What is done to the stems of a chunk; swapped channels change nothing in mono songs."""
+    if not variant.augment:
+        return None
+    usual = Augmentation()
+    return Augmentation(usual.gain if variant.gain else (1.0, 1.0), usual.flip if variant.sign else 0.0)
+
+
 def train(variant: Variant, songs: Songs, sizes: Sizes, seed: int) -> tuple[JointOpenUnmix, AveragedOnTheWay, list]:
     """Train a new network; return it in eval mode, its averages and its log."""
     model = new_model(variant, sizes, seed)
     prepare_input(model, songs.train)
     chunks = Remix(songs.train, sizes.seconds, sizes.steps * sizes.batch_size, seed,
-                   augment=Augmentation() if variant.augment else None, share=variant.remix)
+                   augment=changes(variant), share=variant.remix)
     step = AveragedOnTheWay(SpectrogramStep(), DECAYS if variant.averages else ())
     falling = cosine(sizes.steps, sizes.warmup, 1.0 if variant.averages else 0.05)
     history = fit(model, step, process_batches(chunks, sizes.batch_size),
