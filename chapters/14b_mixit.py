@@ -989,13 +989,9 @@ settings = measured_card("14b_mixit/runs")["settings"]
 def of_variant(variant, score="SI-SDRi"):
     """Mean over stems, (training, song)."""
     seeds = sorted({row["seed"] for row in song_rows if row["variant"] == variant})
-    trained = [torch.tensor([[float(row[stem]) for stem in STEMS] for row in song_rows if (
+    return torch.stack([torch.tensor([[float(row[stem]) for stem in STEMS] for row in song_rows if (
         row["variant"], row["seed"], row["score"]) == (variant, seed, score)]).nanmean(1)
-        for seed in seeds]
-    again = [[float(row[score]) for row in measured("14b_mixit/definitions") if
-              (row["method"], row["definition"], row["seed"]) == (variant, experiment.FOUR, seed)]
-             for seed in seeds]
-    return torch.stack([*trained, *(torch.tensor(values) for values in again if values)])
+        for seed in seeds])
 def run_numbers(variant, column):
     return [float(row[column]) for row in run_rows if row["variant"] == variant]
 
