@@ -2375,7 +2375,7 @@ print(f"ours: {ours:.0e} operations in {card['minutes']:.0f} minutes; the publis
 assert total / ours > 1e4
 
 # %% [markdown]
-# The configuration stands in `course_lib/training/configs/htdemucs_musdb18hq.yaml`: the network, 7.8 s, remix, gains, Adam at $3 \cdot 10^{-4}$, 960,000 steps, moving average. It differs from the paper's in two things: no changed pitch and tempo while training, and no 800 further songs, which nobody else has. `course train` is the same loop as for the small ones; what is different is how it is started. On one machine with eight GPUs:
+# The configuration stands in `course_lib/training/configs/htdemucs_musdb18hq.yaml`: the network, 7.8 s, remix, changed pitch and tempo, gains, Adam at $3 \cdot 10^{-4}$, 960,000 steps, moving average. It differs from the paper's in one thing: no 800 further songs, which nobody else has. `course train` is the same loop as for the small ones; what is different is how it is started. On one machine with eight GPUs:
 #
 # ```
 # uv run accelerate launch --multi_gpu --num_processes 8 --mixed_precision bf16 \

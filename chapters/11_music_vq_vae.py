@@ -1066,7 +1066,7 @@ class CodecStep:
     ignored (the codebooks move in the model's forward). The model's `bandwidth` must be set
     (`measure_bandwidth`), else ValueError. __call__(model, batch (batch, 1, time)) gives a dict:
     loss, and for the log recons, spec, commit (summed over levels), and usage and entropy of each
-    level's codebook. Source: Dhariwal et al. 2020, section 3.2; section 11.7.
+    level's codebook. Source: Dhariwal et al. 2020, section 3.2; section 11.8.
     """
 
     def __init__(self, linf: float = 0.02, spectral: float = 1.0, commit: float = 0.02,

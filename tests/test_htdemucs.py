@@ -144,7 +144,14 @@ def check_equal(ours, official, x, bar=1e-5):
                 theirs = theirs.narrow(axis, (whole - size) // 2, size)
         if own[name].shape == theirs.shape:                # of bands: padded outside in one, inside in the other
             assert relative(own[name], theirs) < bar, name
-    loss = lambda y: (y * torch.linspace(0.5, 1.5, y.shape[-1])).square().mean()
+    check_gradients(ours, y, official, z, bar, floor=1e-3)
+
+
+def check_gradients(ours, y, official, z, bar=1e-5, floor=1e-3):
+    """Gradients of the same loss of outputs y and z agree, each by its own size or, where it is less, by `floor` of the
+    largest one's: in 32 bits small ones are sums whose terms nearly cancel, and those of a bias before a norm are 0.
+    """
+    loss = lambda y: (y * torch.linspace(0.5, 1.5, y.shape[-1], dtype=y.dtype)).square().mean()
     loss(y).backward()
     loss(z).backward()
     theirs = dict(official.named_parameters())
@@ -154,7 +161,14 @@ def check_equal(ours, official, x, bar=1e-5):
         if grad is None:
             assert parameter.grad is None or not parameter.grad.any(), name
             continue
-        assert (parameter.grad - grad).abs().max() <= bar * max(1e-3 * largest, float(grad.abs().max())), name
+        assert (parameter.grad - grad).abs().max() <= bar * max(floor * largest, float(grad.abs().max())), name
+
+
+def check_exact_gradients(ours, official, x, floor=1e-7):
+    """Gradients in 64 bits: even one of a ten-millionth of the largest agrees by its own size."""
+    for model in (ours.double(), official.double()):
+        model.zero_grad()
+    check_gradients(ours, ours(x.double()), official, official(x.double()), floor=floor)
 
 
 # --- equality with the package demucs --------------------------------------------------------------------------------
@@ -163,7 +177,10 @@ def check_equal(ours, official, x, bar=1e-5):
 def test_equal_to_demucs(options):
     options = {**SMALL, **options}
     ours, official = pair_of(**options)
-    check_equal(ours, official, mixture(options.get("audio_channels", 2)))
+    x = mixture(options.get("audio_channels", 2))
+    check_equal(ours, official, x)
+    # both compute positions in 32 bits: their rounding shows in the bands' biases, a millionth of the largest gradient
+    check_exact_gradients(ours, official, x, floor=1e-3 if "multi_freqs" in options else 1e-7)
 
 
 @pytest.mark.parametrize("release", RELEASED)
@@ -171,8 +188,16 @@ def test_released_configurations_equal_demucs(release):
     options, count = RELEASED[release]
     ours, official = pair_of(**options)
     assert sum(p.numel() for p in ours.parameters()) == count
-    ours.segment = official.segment = Fraction(1, 4)       # the length alone; benchmarks/ runs whole segments
+    ours.segment = official.segment = Fraction(1, 4)       # the length alone: for gradients
     check_equal(ours, official, mixture(time=8_000, batch=1))
+
+
+def test_a_whole_released_segment_equals_demucs():
+    """7.8 s, where there are 336 frames and 2688 tokens: the output, in a few seconds and without gradients."""
+    ours, official = pair_of(**RELEASED["htdemucs"][0])
+    x = mixture(time=343_980, batch=1)
+    with torch.no_grad():
+        assert relative(ours(x), official(x)) < 1e-5
 
 
 @pytest.mark.parametrize("time", [1, 2, 255, 256, 1023, 1024, 1025, 3000])

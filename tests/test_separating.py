@@ -1,6 +1,7 @@
 """Chapter 9's module: equality with the package demucs, streaming against the plain form, files, errors and edges."""
 
 import random
+from fractions import Fraction
 
 import demucs.api
 import demucs.apply
@@ -65,6 +66,8 @@ TIME = dict(channels=4, depth=3, dconv_attn=2, dconv_lstm=2, norm_starts=2, norm
             samplerate=RATE, segment=0.5)
 BOTH = dict(channels=4, nfft=256, depth=5, norm_starts=2, norm_groups=2, dconv_attn=3, dconv_lstm=3, dconv_comp=1,
             dconv_init=0.3, samplerate=RATE, segment=0.6)
+TOKENS = dict(channels=8, nfft=512, depth=3, dconv_comp=2, dconv_init=0.3, bottom_channels=16, t_layers=2, t_heads=2,
+              samplerate=RATE, segment=0.5)
 
 
 def rerandomised(model: nn.Module, seed: int) -> nn.Module:
@@ -82,7 +85,8 @@ def twins(kind: str, channels: int = 2, seed: int = 0) -> tuple[nn.Module, nn.Mo
     """A network of ours and the package's with equal weights."""
     torch.manual_seed(seed)
     (ours, theirs), sizes = {"time": ((Demucs, demucs.demucs.Demucs), TIME),
-                             "hybrid": ((HDemucs, demucs.hdemucs.HDemucs), BOTH)}[kind]
+                             "hybrid": ((HDemucs, demucs.hdemucs.HDemucs), BOTH),
+                             "transformer": ((HTDemucs, demucs.htdemucs.HTDemucs), TOKENS)}[kind]
     peer = rerandomised(theirs(NAMES, audio_channels=channels, **sizes), seed)
     model = ours(NAMES, audio_channels=channels, **sizes).eval()
     model.load_state_dict(peer.state_dict())
@@ -112,12 +116,19 @@ def theirs_with(model, x, monkeypatch=None, begins=(), **options):
 # ------------------------------------------------------------------------------------------------- equal to the package
 
 
-@pytest.mark.parametrize("kind", ["time", "hybrid"])
+@pytest.mark.parametrize("kind", ["time", "hybrid", "transformer"])
 @pytest.mark.parametrize("frames", [1, 37, 3999, 4000, 4001, 6000, 12_345])
 @pytest.mark.parametrize("split", [True, False])
 def test_equal_to_apply_model_at_many_lengths(kind, frames, split):
+    """The transformer hears its segment of 4000 samples, always: longer songs must be cut up."""
     ours, theirs = twins(kind)
     x = song(frames, batch=2)
+    if kind == "transformer" and not split and frames > 4000:
+        with pytest.raises(ValueError, match="at most a segment of 4000"):
+            separate(ours, x, split=False)
+        with pytest.raises(ValueError):
+            theirs_with(theirs, x, split=False)
+        return
     assert_close(separate(ours, x, split=split), theirs_with(theirs, x, split=split))
 
 
@@ -130,8 +141,8 @@ def test_equal_to_apply_model_with_any_overlap_and_power(overlap, power):
                  theirs_with(theirs, x, overlap=overlap, transition_power=power, segment=0.31))
 
 
-@pytest.mark.parametrize("split", [True, False])
-@pytest.mark.parametrize("kind", ["time", "hybrid"])
+@pytest.mark.parametrize("kind, split", [("time", True), ("time", False), ("hybrid", True), ("hybrid", False),
+                                         ("transformer", True)])
 def test_equal_to_apply_model_with_equal_shifts(kind, split, monkeypatch):
     ours, theirs = twins(kind)
     x = song(9_001, batch=1)
@@ -146,7 +157,7 @@ def test_equal_to_apply_model_with_equal_shifts(kind, split, monkeypatch):
 
 @pytest.mark.parametrize("segment", [None, 0.7])
 def test_equal_to_apply_model_with_bags(segment, monkeypatch):
-    pairs = [twins("time", seed=1), twins("hybrid", seed=2), twins("time", seed=3)]
+    pairs = [twins("time", seed=1), twins("hybrid", seed=2), twins("time" if segment else "transformer", seed=3)]
     weights = [[1.0, 2.0, 0.0, 1.0], [0.5, 1.0, 1.0, 0.0], [3.0, 0.0, 1.0, 1.0]]
     ours = Bag([one for one, _ in pairs], weights, segment)
     theirs = demucs.apply.BagOfModels([other for _, other in pairs], weights, segment)
@@ -158,17 +169,27 @@ def test_equal_to_apply_model_with_bags(segment, monkeypatch):
     assert_close(separate(ours, x, shifts=2, generator=torch.Generator().manual_seed(7)), expected)
 
 
-def test_a_network_of_fixed_length_is_given_it():
-    """HT Demucs always hears its training length: the package's own network through our loops."""
+@pytest.mark.parametrize("options", [dict(), dict(segment=0.31), dict(overlap=0.6, transition_power=2.0)], ids=str)
+def test_a_network_of_fixed_length_is_given_it(options):
+    """HT Demucs always hears its training length, however short the chunk."""
+    ours, theirs = twins("transformer", seed=4)
+    x = song(9_999, batch=1)
+    assert_close(separate(ours, x, **options), theirs_with(theirs, x, **options))
+    assert pass_length(ours, 100) == 4_000 and pass_length(ours, 100, 0.31) == 2_480
+    with pytest.raises(ValueError, match="segment is 0.6 s; this network learned on chunks of 0.5 s"):
+        separate(ours, x, segment=0.6)
+
+
+def test_the_released_transformer_equals_apply_model():
+    """Every tensor of htdemucs; only its segment is short, since a chunk of 7.8 s costs seconds."""
+    released = dict(bottom_channels=512, dconv_mode=3, t_dropout=0.02, segment=Fraction(1, 4))
     torch.manual_seed(0)
-    model = demucs.htdemucs.HTDemucs(NAMES, channels=8, nfft=2048, depth=4, t_layers=1, t_heads=2, samplerate=RATE,
-                                     segment=2.0, bottom_channels=16, dconv_init=0.3).eval()
-    x = song(20_000, batch=1)
-    for segment in (None, 1.5):
-        assert_close(separate(model, x, segment=segment), theirs_with(model, x, segment=segment))
-    assert pass_length(model, 100) == 16_000 and pass_length(model, 100, 1.5) == 12_000
-    with pytest.raises(ValueError, match="segment is 2.5 s; this network learned on chunks of 2 s"):
-        separate(model, x, segment=2.5)
+    theirs = rerandomised(demucs.htdemucs.HTDemucs(NAMES, **released), 0)
+    ours = HTDemucs(NAMES, **released).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    assert sum(p.numel() for p in ours.parameters()) == 41_984_456
+    x = song(15_001, batch=1)                                              # two chunks
+    assert_close(separate(ours, x), theirs_with(theirs, x))
 
 
 def test_standardised_as_the_package_does(monkeypatch):

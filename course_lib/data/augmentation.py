@@ -6,6 +6,7 @@ Demucs (gain 0.25 to 1.25, channels swapped and polarity flipped in half of the 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,40 @@ class Augmentation:
         factors = _gains(sources, *self.gain, generator)
         factors *= _signs(sources, self.flip, generator)
         return _swapped(sources.mul_(factors), self.swap, generator)
+
+
+@dataclass(frozen=True)
+class Repitch:
+    """Another pitch and tempo for a share of the pieces that chunks are made of; the loaders ask it before they read.
+
+    All sources of a piece move alike. move: (audio (..., time), semitones, tempo) to audio (..., about time / tempo),
+    chapter 6's `repitch` for example. share: of the pieces. semitones: at most so many up or down, all whole numbers
+    equally likely. tempo: standard deviation of the change of tempo, normal around none. limit: its largest value.
+    ValueError for values out of order. Source: the defaults are those of Rouard, Massa and Défossez 2023.
+    """
+
+    move: Callable[[Tensor, int, float], Tensor]
+    share: float = 0.2
+    semitones: int = 2
+    tempo: float = 0.05
+    limit: float = 0.12
+
+    def __post_init__(self):
+        if not callable(self.move):
+            raise ValueError(f"move is {self.move!r}; expected a function of (audio, semitones, tempo)")
+        if not (0 <= self.share <= 1 and self.tempo >= 0 and 0 <= self.limit < 1):
+            raise ValueError(f"share is {self.share}, tempo {self.tempo} and limit {self.limit}; expected a share from "
+                             "0 to 1, a deviation from 0 on and a largest change from 0 to below 1")
+        if isinstance(self.semitones, bool) or not isinstance(self.semitones, int) or self.semitones < 0:
+            raise ValueError(f"semitones is {self.semitones!r}; expected a whole number from 0 on")
+
+    def draw(self, generator: Generator) -> tuple[int, float]:
+        """Semitones and tempo (1.1: a tenth faster) of the next piece; (0, 1.0) for one that stays as recorded."""
+        if float(torch.rand((), generator=generator)) >= self.share:
+            return 0, 1.0
+        semitones = int(torch.randint(-self.semitones, self.semitones + 1, (), generator=generator))
+        change = self.tempo * float(torch.randn((), generator=generator))
+        return semitones, 1 + max(-self.limit, min(self.limit, change))
 
 
 QUIET = 1e-7                    # a level below this is silence: nothing is measured in it

@@ -17,17 +17,19 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from course_lib.data.augmentation import Augmentation
+from course_lib.data.augmentation import Augmentation, Repitch
 from course_lib.data.tracks import PARTS_OF_OTHER, STEMS, Track
 
 Augment = Callable[[Tensor, Generator], Tensor]
 
 
 class Place(NamedTuple):
-    """Where a source of a chunk comes from."""
+    """Where a source of a chunk comes from, and how it is moved."""
 
     track: int                    # index into the tracks
     start: int                    # its first sample there
+    semitones: int = 0            # the change of pitch
+    tempo: float = 1.0            # 1.1: a tenth faster, so that a tenth more of the track is read
 
 
 def chunk_generator(seed: int, *numbers: int) -> Generator:
@@ -44,15 +46,17 @@ class RandomChunks(Dataset):
 
     tracks: of one sampling rate and channel count, none shorter than a chunk. seed: >= 0. stems: the order of the
     sources. augment: called with (sources, generator) on every chunk, for example `Augmentation()`; None: as recorded.
+    repitch: another pitch and tempo for some of the pieces, before `augment`. As much more of the song is read as a
+    faster tempo takes; where a song is too short for that, the tempo is what it allows. None: as recorded.
     Raises ValueError for tracks that do not fit together or lack a stem.
     """
 
     def __init__(self, tracks: Sequence[Track], seconds: float, length: int, seed: int,
-                 stems: Sequence[str] = STEMS, augment: Augment | None = None):
+                 stems: Sequence[str] = STEMS, augment: Augment | None = None, repitch: Repitch | None = None):
         _check_tracks(tracks, seconds, stems)
         if length < 1 or seed < 0:
             raise ValueError(f"length is {length} and seed {seed}; expected at least one chunk and a seed >= 0")
-        self.tracks, self.stems, self.augment = list(tracks), tuple(stems), augment
+        self.tracks, self.stems, self.augment, self.repitch = list(tracks), tuple(stems), augment, repitch
         self.rate, self.channels = tracks[0].rate, tracks[0].channels
         self.frames = round(seconds * self.rate)
         self.length, self.seed = length, seed
@@ -79,30 +83,49 @@ class RandomChunks(Dataset):
         return chunk_generator(self.seed, purpose, index)
 
     def _draw_place(self, track: int, generator: Generator) -> Place:
-        return Place(track, _integer(self.tracks[track].frames - self.frames + 1, generator))
+        semitones, tempo = (0, 1.0) if self.repitch is None else self.repitch.draw(generator)
+        if (semitones, tempo) != (0, 1.0):
+            tempo = min(tempo, self.tracks[track].frames / (self.frames + 2))
+        place = Place(track, 0, semitones, tempo)
+        return place._replace(start=_integer(self.tracks[track].frames - self._frames_read(place) + 1, generator))
+
+    def _frames_read(self, place: Place) -> int:
+        """How many samples of the track a source takes: those of a chunk, or what becomes at least as many."""
+        if not _is_moved(place):
+            return self.frames
+        return min(math.ceil((self.frames + 2) * place.tempo), self.tracks[place.track].frames)
 
     def _fill(self, chunk: Tensor, index: int) -> Tensor:
         """Write chunk `index` into `chunk` (sources, channels, time)."""
         if not 0 <= index < self.length:
             raise IndexError(f"chunk {index} asked; there are {self.length}, counted from 0")
         places = self.places(index)
-        for source, stem, place in zip(chunk, self.stems, places):
-            self.tracks[place.track].read_into(source, stem, place.start)
-        self._take_parts_out_of_other(chunk, places)
+        for place in dict.fromkeys(places):
+            rows = [row for row, other in enumerate(places) if other == place]
+            if _is_moved(place):                       # together, so that the sources of one song stay in step
+                pieces = torch.empty(len(rows), self.channels, self._frames_read(place))
+                self._read(pieces, rows, place)
+                chunk[rows] = self.repitch.move(pieces, place.semitones, place.tempo)[..., :self.frames]
+            else:
+                self._read([chunk[row] for row in rows], rows, place)
         if self.augment is not None:
             augmented = self.augment(chunk, self._generator(index, purpose=1))
             if augmented is not chunk:                 # `Augmentation` works in place
                 chunk.copy_(augmented)
         return chunk
 
-    def _take_parts_out_of_other(self, chunk: Tensor, places: list[Place]) -> None:
-        """In the six-stem reading `other` is without the guitar and piano that sounded with it."""
-        if "other" not in self.stems:
-            return
-        other = self.stems.index("other")
-        for part in PARTS_OF_OTHER:
-            if part in self.stems:
-                chunk[other] -= self.tracks[places[other].track].read(part, places[other].start, self.frames)
+    def _read(self, pieces: Sequence[Tensor] | Tensor, rows: list[int], place: Place) -> None:
+        """Write the stems of these rows, from the start of a place on, into pieces (channels, time).
+
+        In the six-stem reading `other` is without the guitar and piano that sounded with it.
+        """
+        track = self.tracks[place.track]
+        for piece, stem in zip(pieces, (self.stems[row] for row in rows)):
+            track.read_into(piece, stem, place.start)
+            if stem == "other":
+                for part in PARTS_OF_OTHER:
+                    if part in self.stems:
+                        piece -= track.read(part, place.start, piece.shape[-1])
 
 
 class Remix(RandomChunks):
@@ -119,8 +142,8 @@ class Remix(RandomChunks):
 
     def __init__(self, tracks: Sequence[Track], seconds: float, length: int, seed: int,
                  stems: Sequence[str] = STEMS, group: int = 4, augment: Augment | None = Augmentation(),
-                 share: float = 1.0):
-        super().__init__(tracks, seconds, length, seed, stems, augment)
+                 share: float = 1.0, repitch: Repitch | None = None):
+        super().__init__(tracks, seconds, length, seed, stems, augment, repitch)
         if not len(stems) <= group <= len(tracks):
             raise ValueError(f"group is {group}; for {len(stems)} stems, each from another song, and {len(tracks)} "
                              f"tracks it must lie in {len(stems)}..{len(tracks)}. Pass more tracks or fewer stems")
@@ -241,6 +264,10 @@ class _InBatches(Dataset):
 def _as_it_is(batch: Tensor) -> Tensor:
     """The batch is already put together."""
     return batch
+
+
+def _is_moved(place: Place) -> bool:
+    return (place.semitones, place.tempo) != (0, 1.0)
 
 
 def _integer(high: int, generator: Generator) -> int:

@@ -69,18 +69,21 @@ class Sizes:
     score_seconds: float = 10.0       # from the middle of each valid and test song
     silence_seconds: float = 1.0
     shifts: tuple[int, ...] = (1, 10)
-    bits: tuple[int, ...] = (8, 6, 5, 4, 3)
+    bits: tuple[int, ...] = (8, 6, 5, 4, 3, 2)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the base: arguments of the network, the loss, the songs, the way up, the penalty of DiffQ."""
+    """What differs from the base: arguments of the network, the loss, the songs, the way up, and of DiffQ the penalty
+    per 2^20 bytes and the learning rate of its bits (None: that of `Sizes`).
+    """
 
     model: Mapping[str, object] = field(default_factory=dict)
     loss: str = "l1"
     repitch: bool = False
     linear: bool = False
     penalty: float | None = None
+    bits_rate: float | None = None
 
 
 VARIANTS: dict[str, Variant] = {
@@ -95,6 +98,9 @@ VARIANTS: dict[str, Variant] = {
     "linear interpolation": Variant(linear=True),
     "8 channels": Variant({"channels": 8}),
     "DiffQ": Variant(penalty=3e-3),
+    # Adam moves a number by at most about its rate in a step, however large the penalty: at 1e-2 not far in 400 steps.
+    "DiffQ, penalty 0.1": Variant(penalty=0.1),
+    "DiffQ, penalty 1": Variant(penalty=1.0, bits_rate=4e-2),
 }
 SEEDS = {"base": (0, 1)}              # of the others only the first
 
@@ -197,7 +203,7 @@ def train(variant: Variant, songs: Songs, sizes: Sizes, seed: int) -> tuple[nn.M
     step, groups = WaveformStep(variant.loss), [{"params": inner.parameters()}]
     if variant.penalty is not None:
         step = DiffQStep(step, variant.penalty)
-        groups.append({"params": model.logits.parameters(), "lr": sizes.bits_rate})
+        groups.append({"params": model.logits.parameters(), "lr": variant.bits_rate or sizes.bits_rate})
     history = fit(model, step, process_batches(chunks, sizes.batch_size), torch.optim.Adam(groups, sizes.rate),
                   FitSettings(sizes.steps, clip=sizes.clip), schedule=cosine(sizes.steps, sizes.warmup, 0.05),
                   progress=False)

@@ -16,9 +16,10 @@ A part that names something to call looks like {use: "module:name", argument: va
                               parts= their modules by name
     data                      songs: tracks (one {source: .., split: .., ..}, the arguments of open_tracks, or a list of
                               them; seeds: [from, to]; middle: only so many seconds of each song), seconds; perhaps
-                              remix (true or a share), augment (the arguments of Augmentation, or {use: ..}), stems. Or
-                              anything else, {use: ...}: called with seed= and length= (items of the whole run), it
-                              gives a data set whose item i is a pure function of (seed, i)
+                              remix (true or a share), augment (the arguments of Augmentation, or {use: ..}), repitch
+                              (use: what moves sound, and the arguments of Repitch), stems. Or anything else,
+                              {use: ...}: called with seed= and length= (items of the whole run), it gives a data set
+                              whose item i is a pure function of (seed, i)
     validation                called with model= (the weights) and tracks= where it names tracks (data= where it takes
                               no tracks=), else with data=: of {use: ...} in it, or the data set that is trained on.
                               Gives scores by name
@@ -46,7 +47,7 @@ import yaml
 from torch import nn
 
 from course_lib.data import Track, open_tracks
-from course_lib.data.augmentation import Augmentation
+from course_lib.data.augmentation import Augmentation, Repitch
 from course_lib.data.loaders import RandomChunks, Remix
 from course_lib.training.fine_tuning import check_start
 from course_lib.training.named import named, use
@@ -58,7 +59,8 @@ from course_lib.training.trained import Facts
 CONFIGS = Path(__file__).parent / "configs"
 NEEDED = {"name", "what", "seed", "model", "step", "data", "optimizer", "training"}
 SECTIONS = NEEDED | {"start", "facts", "prepare", "parts", "validation", "schedule", "keep"}
-SONGS = ({"tracks", "seconds"}, {"remix", "augment", "stems"})
+SONGS = ({"tracks", "seconds"}, {"remix", "augment", "repitch", "stems"})
+REPITCH = {"use"} | {field.name for field in fields(Repitch)} - {"move"}
 # the sections that are mappings: what they must hold, and what they may (None: the arguments of what they name)
 PARTS = {
     "model": ({"use"}, None), "step": ({"use"}, None), "optimizer": ({"use"}, None), "prepare": ({"use"}, None),
@@ -163,7 +165,8 @@ def _calls(read: Mapping[str, object]) -> list[Mapping[str, object]]:
     """All parts of a configuration that name something to call."""
     parts = [read[section] for section in ("model", "step", "optimizer", "prepare", "validation") if section in read]
     parts += read.get("parts", [])
-    parts += [read["data"]] if "use" in read["data"] else []
+    data = read["data"]
+    parts += [data] if "use" in data else [data["repitch"]] if "repitch" in data else []
     inner = read.get("validation", {}).get("data")
     return parts + ([inner] if inner is not None else [])
 
@@ -176,6 +179,8 @@ def _check_data(file: str, read: Mapping[str, object]) -> None:
     else:
         check_names(where, data, SONGS[0], SONGS[0] | SONGS[1])
         _check_share(where, data, "remix")
+        if "repitch" in data:
+            check_names(f"repitch of {where}", data["repitch"], {"use"}, REPITCH)
     if "keep" in read:
         _check_truth(f"keep in {file}", read["keep"], "best")
     parts = read.get("parts", [])
@@ -300,9 +305,14 @@ def _middle(track: Track, seconds: float) -> Track:
 def chunks_of(data: Mapping[str, object], tracks: list, length: int, seed: int) -> RandomChunks:
     """The training chunks: {"seconds": ..., "remix": share of remixed groups, "augment": {...}, "stems": [...]}.
 
-    augment: the arguments of `Augmentation` ({gain: [.., ..], ...}), or {use: "module:name", argument: ...}.
+    augment: the arguments of `Augmentation` ({gain: [.., ..], ...}), or {use: "module:name", argument: ...}. repitch:
+    {use: "module:name", share: ...}, what moves sound and the further arguments of `Repitch`.
     """
     further = {"stems": data["stems"]} if "stems" in data else {}
+    if "repitch" in data:
+        check_names("repitch", data["repitch"], {"use"}, REPITCH)
+        values = {name: value for name, value in data["repitch"].items() if name != "use"}
+        further["repitch"] = Repitch(named(data["repitch"]), **values)
     augment, share = data.get("augment"), data.get("remix", 0)
     if augment is not None:
         if not isinstance(augment, Mapping):

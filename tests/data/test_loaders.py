@@ -7,8 +7,9 @@ import torch
 from torch import Generator
 
 from course_lib.data import SIX_STEMS, STEMS, RandomChunks, Remix, Track, batches, open_tracks
-from course_lib.data.augmentation import Augmentation, flip_polarity, random_gain, remix, swap_channels
+from course_lib.data.augmentation import Augmentation, Repitch, flip_polarity, random_gain, remix, swap_channels
 from course_lib.data.loaders import chunk_generator
+from course_lib.demucs import repitch
 from tests.song_folders import write_set, write_song
 
 
@@ -34,8 +35,8 @@ def test_a_chunk_holds_the_stems_of_one_place(songs):
     chunks = RandomChunks(songs, seconds=0.25, length=50, seed=3)
     assert len(chunks) == 50 and chunks[0].shape == (4, 2, 2000)
     for index in (0, 7, 49):
-        (track, start), = set(chunks.places(index))
-        assert torch.equal(chunks[index], songs[track].sources(STEMS, start, 2000))
+        place, = set(chunks.places(index))
+        assert torch.equal(chunks[index], songs[place.track].sources(STEMS, place.start, 2000))
     two = RandomChunks(songs, seconds=0.25, length=50, seed=3, stems=("vocals", "drums"))
     assert torch.equal(two[7], chunks[7][[3, 0]])
 
@@ -117,6 +118,100 @@ def test_a_remix_is_augmented_within_its_bounds():
     assert 0.25 <= gain.min() < 0.26 and 1.24 < gain.max() <= 1.25 and abs(float(gain.mean()) - 0.75) < 0.03
     assert all(abs(float(drawn.float().mean()) - 0.5) < 0.05 for drawn in (swapped, values[..., 0] < 0))
     assert abs(float(torch.corrcoef(torch.stack([gain[:, 0], gain[:, 1]]))[0, 1])) < 0.15   # each source on its own
+
+
+# ---- another pitch and tempo
+
+RATE = 8000
+
+
+def tones(seconds: float = 3.0, count: int = 4, stems=STEMS) -> list[Track]:
+    """Tracks whose stems are a tone of 440 Hz at different levels."""
+    tone = torch.sin(2 * torch.pi * 440 / RATE * torch.arange(round(seconds * RATE)))
+    return [Track.from_tensors(f"tone {t}", RATE, {stem: tone.expand(2, -1) * (s + 1) / 8
+                                                   for s, stem in enumerate(stems)}) for t in range(count)]
+
+
+def hertz(y: torch.Tensor) -> float:
+    """The strongest frequency of y (channels, time), to a hertz."""
+    spectrum = torch.fft.rfft(y[0] * torch.hann_window(y.shape[-1]), 16 * RATE).abs()
+    return float(spectrum.argmax()) / 16
+
+
+def test_a_tone_comes_out_within_two_semitones_and_every_chunk_is_full():
+    found = set()
+    for make in (RandomChunks, Remix):
+        chunks = make(tones(), 1, 20, seed=1, augment=None, repitch=Repitch(repitch, share=1.0))
+        for index in range(8):
+            chunk, places = chunks[index], chunks.places(index)
+            assert chunk.shape == (4, 2, RATE) and chunk.isfinite().all()
+            for source, (level, place) in zip(chunk, enumerate(places)):
+                assert abs(12 * torch.log2(torch.tensor(hertz(source) / 440)) - place.semitones) < 0.25
+                assert source[:, -400:].square().mean().sqrt() > 0.5 * (level + 1) / 8 * 0.5 ** 0.5    # to its end
+                found.add(place.semitones)
+            if make is RandomChunks:                                # one place: all sources alike, only their levels
+                assert len(set(places)) == 1
+                assert torch.allclose(chunk[0] * 4, chunk[3], atol=1e-5)
+            else:
+                assert len({place.track for place in places}) == 4
+    assert found == {-2, -1, 0, 1, 2}
+
+
+def test_faster_places_read_more_and_lie_inside_their_track():
+    chunks = RandomChunks(tones(1.3), 1, 3000, seed=0, repitch=Repitch(repitch))
+    places = [chunks.places(i)[0] for i in range(3000)]
+    moved = [place for place in places if (place.semitones, place.tempo) != (0, 1.0)]
+    assert 0.17 < len(moved) / 3000 < 0.23                                        # a fifth, sd 0.007
+    tempi = torch.tensor([place.tempo for place in moved])
+    assert 0.88 <= tempi.min() < 0.9 and 1.1 < tempi.max() <= 1.12 and 0.04 < tempi.std() < 0.06
+    assert all(place.start + chunks._frames_read(place) <= round(1.3 * RATE) for place in places)
+    assert all(chunks._frames_read(place) >= RATE * place.tempo for place in moved)
+
+
+def test_moved_chunks_are_a_function_of_seed_and_number():
+    make = lambda seed, length=20: Remix(tones(), 0.5, length, seed, repitch=Repitch(repitch, 0.5))
+    chunks = make(5)
+    forwards = [chunks[i] for i in range(5)]
+    assert all(torch.equal(make(5, 100)[i], forwards[i]) for i in reversed(range(5)))
+    assert not any(torch.equal(make(6)[i], forwards[i]) for i in range(5))
+    parallel = [batch for batch in batches(chunks, 5, workers=2, context="thread")]
+    assert torch.equal(parallel[0], torch.stack(forwards))
+
+
+def test_without_its_share_nothing_is_moved(songs):
+    still = RandomChunks(songs, 0.25, 9, 0, repitch=Repitch(repitch, share=0.0))
+    assert all(place[2:] == (0, 1.0) for i in range(9) for place in still.places(i))
+    (place,) = set(still.places(3))
+    assert torch.equal(still[3], songs[place.track].sources(STEMS, place.start, 2000))
+
+
+def test_a_song_as_long_as_a_chunk_is_moved_too_and_silence_stays_silent():
+    short = RandomChunks(tones(1.0), 1, 20, seed=2, repitch=Repitch(repitch, share=1.0))
+    assert all(place.tempo < 1 and place.start + short._frames_read(place) <= RATE
+               for i in range(20) for place in short.places(i))
+    assert all(short[i][3, :, -400:].square().mean() > 0.05 for i in range(4))
+    quiet = Track.from_tensors("quiet", RATE, {stem: torch.zeros(2, 9000) for stem in STEMS})
+    assert not RandomChunks([quiet], 1, 5, 0, repitch=Repitch(repitch, 1.0))[2].any()
+
+
+def test_other_is_without_guitar_and_piano_before_it_is_moved():
+    parts = dict(zip(SIX_STEMS, torch.eye(6).repeat_interleave(2, 0).view(6, 2, 6).repeat(1, 1, 2000)))
+    parts["other"] = parts["other"] + parts["guitar"] + parts["piano"]
+    seen = []
+    def kept(pieces, semitones, tempo):
+        seen.append(pieces.clone())
+        return repitch(pieces, semitones, tempo)
+    track = Track.from_tensors("six", RATE, parts)
+    assert RandomChunks([track], 1, 3, 0, stems=SIX_STEMS, repitch=Repitch(kept, 1.0))[0].shape == (6, 2, RATE)
+    assert seen[0].shape[0] == 6 and torch.equal(seen[0].sum(0), torch.ones_like(seen[0][0]))
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (dict(move=None), "move is None"), (dict(share=1.5), "share is 1.5"), (dict(tempo=-0.1), "tempo -0.1"),
+    (dict(limit=1.0), "limit 1.0"), (dict(semitones=0.5), "semitones is 0.5"), (dict(semitones=-1), "semitones is -1")])
+def test_a_repitch_out_of_bounds_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Repitch(**{"move": repitch, **options})
 
 
 # ---- batches

@@ -8,7 +8,10 @@ anew:
     uv pip install --python old/bin/python --no-deps demucs==2.0.3 julius==0.2.8 diffq==0.2.4
     old/bin/python tests/references/demucs_v2.py
 
-The test imports CONFIGURATIONS and `filled` from here and needs neither package.
+The tests import the configurations, `filled`, `tiled` and `answers` from here and need neither package.
+
+Outputs and activations are those of 32 bits, gradients of the small configurations of 64: a gradient in 32 bits is a
+sum whose terms nearly cancel, so that a comparison must be lenient where it is small, one in 64 bits needn't.
 """
 
 from pathlib import Path
@@ -27,6 +30,8 @@ CONFIGURATIONS = {
     "mono": (dict(audio_channels=1, channels=5, depth=2, kernel_size=6, stride=3, growth=1.5, context=5, rescale=0.3,
                   samplerate=22050, segment_length=999), 1000),
 }
+# The published networks, whose weights are 1.1 and 2.6 GB: `tiled` fills them in seconds.
+FULL = {"v2": dict(), "v1": dict(channels=100, resample=False)}
 LENGTHS = (1, 2, 100, 343_980, 441_000)           # for valid_length
 SHOWN = 64                                        # values kept of an activation or gradient
 
@@ -42,9 +47,27 @@ def filled(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     return model.eval()
 
 
-def mixture(channels: int, length: int, seed: int) -> torch.Tensor:
-    """Two mixtures (batch, channel, time), with a mean that isn't 0."""
-    return torch.from_numpy(0.2 * np.random.RandomState(seed).randn(2, channels, length) + 0.05).float()
+def tiled(network: type, seed: int, **arguments) -> torch.nn.Module:
+    """A large network whose tensors hold one long draw again and again, each from another place on, scaled by fan-in.
+
+    The draw's length is prime, so that no two rows of a tensor are equal. No first weights are drawn.
+    """
+    with torch.device("meta"):
+        model = network(SOURCES, **arguments)
+    model = model.to_empty(device="cpu")
+    draw = torch.from_numpy(np.random.RandomState(seed).randn(999_983)).float()
+    with torch.no_grad():
+        for place, (_, tensor) in enumerate(sorted(model.state_dict().items())):
+            fan_in = max(1, tensor[0].numel()) if tensor.ndim > 1 else 4
+            values = draw.roll(-1009 * place) / fan_in ** 0.5
+            for part in tensor.view(-1).split(len(values)):
+                part.copy_(values[:len(part)])
+    return model.eval()
+
+
+def mixture(channels: int, length: int, seed: int, count: int = 2) -> torch.Tensor:
+    """So many mixtures (batch, channel, time), with a mean that isn't 0."""
+    return torch.from_numpy(0.2 * np.random.RandomState(seed).randn(count, channels, length) + 0.05).float()
 
 
 def shown(values: torch.Tensor) -> np.ndarray:
@@ -53,22 +76,33 @@ def shown(values: torch.Tensor) -> np.ndarray:
     return flat[:: -(-flat.numel() // SHOWN)].numpy()
 
 
-def answers(model: torch.nn.Module, channels: int, length: int) -> dict[str, np.ndarray]:
-    """Output, activations of every layer and gradients of a filled model, as arrays by name."""
+def answers(model: torch.nn.Module, mix: torch.Tensor) -> dict[str, np.ndarray]:
+    """Output, activations of every layer of a filled model, as arrays by name; and its gradients where it has any."""
     kept = {}
     layers = {f"encoder.{i}": layer for i, layer in enumerate(model.encoder)}
     layers |= {f"decoder.{i}": layer for i, layer in enumerate(model.decoder)}
     layers |= {"lstm": model.lstm} if model.lstm is not None else {}
     hooks = [layer.register_forward_hook(lambda _layer, _x, y, name=name: kept.update({f"activation {name}": shown(y)}))
              for name, layer in layers.items()]
-    output = model(mixture(channels, length, 1))
+    output = model(mix)
     kept["output"] = output.detach().numpy()[:, :, :, ::5]
     kept["shape"] = np.array(output.shape)
-    output.square().mean().backward()
-    kept |= {f"gradient {name}": shown(parameter.grad) for name, parameter in model.named_parameters()}
     for hook in hooks:
         hook.remove()
-    return kept
+    return kept | (gradients(model, output) if output.requires_grad else {})
+
+
+def gradients(model: torch.nn.Module, output: torch.Tensor) -> dict[str, np.ndarray]:
+    """Of the mean square of an output, for every parameter."""
+    model.zero_grad()
+    output.square().mean().backward()
+    return {f"gradient {name}": shown(parameter.grad) for name, parameter in model.named_parameters()}
+
+
+def full_answers(network: type, name: str, **more) -> dict[str, np.ndarray]:
+    """Of a published network, on the shortest sound: gradients of v2 only, to save the memory of v1's."""
+    model = tiled(network, 2, **FULL[name], **more).requires_grad_(name == "v2")
+    return answers(model, mixture(2, model.valid_length(1), 1, count=1))
 
 
 def main() -> None:
@@ -82,14 +116,17 @@ def main() -> None:
         arrays[f"{name}/initial"] = np.array([float(t.std()) for t in model.state_dict().values() if t.ndim > 1])
         arrays[f"{name}/names"] = np.array([f"{key} {tuple(t.shape)}" for key, t in model.state_dict().items()])
         arrays[f"{name}/valid"] = np.array([model.valid_length(n) for n in LENGTHS])
-        channels = arguments.get("audio_channels", 2)
-        arrays |= {f"{name}/{key}": value for key, value in answers(filled(model, 2), channels, length).items()}
-    for name, arguments in (("v2", dict()), ("v1", dict(channels=100, resample=False))):
+        mix = mixture(arguments.get("audio_channels", 2), length, 1)
+        found = answers(filled(model, 2), mix)
+        found |= gradients(model.double(), model(mix.double()))
+        arrays |= {f"{name}/{key}": value for key, value in found.items()}
+    for name, arguments in FULL.items():
         with torch.device("meta"):
             full = Demucs(SOURCES, **arguments)
         arrays[f"full {name}/names"] = np.array([f"{key} {tuple(t.shape)}" for key, t in full.state_dict().items()])
         arrays[f"full {name}/parameters"] = np.array(sum(p.numel() for p in full.parameters()))
         arrays[f"full {name}/valid"] = np.array([full.valid_length(n) for n in LENGTHS])
+        arrays |= {f"full {name}/{key}": value for key, value in full_answers(Demucs, name).items()}
     arguments, length = CONFIGURATIONS["small"]
     model = filled(Demucs(SOURCES, **arguments), 2)
     quantizer = DiffQuantizer(model, min_size=0.002, group_size=8)

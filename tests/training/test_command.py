@@ -332,7 +332,11 @@ def test_chunks_of_a_configuration(band):
     assert type(plain) is RandomChunks and plain.augment == Augmentation(flip=0.25)
     for data, message in (({"remix": "half"}, "remix in data is 'half'; expected true, false or a share"),
                           ({"augment": [0.5, 1]}, r"augment is \[0.5, 1\]"),
-                          ({"augment": {"gian": 1}}, "unexpected keyword argument 'gian'")):
+                          ({"augment": {"gian": 1}}, "unexpected keyword argument 'gian'"),
+                          ({"repitch": {"share": 0.5}}, "repitch lacks use"),
+                          ({"repitch": {"use": "course_lib.demucs:repitch", "shares": 1}}, "has shares, which is not"),
+                          ({"repitch": {"use": "course_lib.demucs:repitsch"}}, "use is 'course_lib.demucs:repitsch'"),
+                          ({"repitch": {"use": "course_lib.demucs:repitch", "share": 2}}, "share is 2")):
         with pytest.raises(ValueError, match=message):
             configuration.chunks_of({"seconds": 0.1, **data}, songs, 8, 0)
 

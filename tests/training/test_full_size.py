@@ -5,11 +5,15 @@ import re
 import subprocess
 import sys
 
+import torch
 import yaml
 
+from course_lib.data import STEMS, Remix, Track
+from course_lib.data.augmentation import Augmentation, Repitch
 from course_lib.data.musdb18 import VALIDATION_SONGS
+from course_lib.demucs import repitch
 from course_lib.paths import repository_root
-from course_lib.training.configuration import read_config
+from course_lib.training.configuration import chunks_of, read_config
 from tests.song_folders import write_set
 
 SMALL = {"channels": 8, "nfft": 256, "depth": 2, "t_layers": 2, "t_heads": 2, "bottom_channels": 16, "segment": 0.2}
@@ -32,6 +36,11 @@ def test_the_recipe_is_the_papers():
     processes = int(recipe()[recipe().index("--num_processes") + 1])
     assert config["training"]["steps"] == 1200 * 800 and config["training"]["batch_size"] * processes == 32
     assert config["model"]["bottom_channels"] == 512 and config["model"]["segment"] == config["data"]["seconds"] == 7.8
+    chunks = chunks_of(config["data"], [Track.from_tensors(str(i), 100, {stem: torch.zeros(2, 1200) for stem in STEMS})
+                                        for i in range(4)], 8, config["seed"])
+    assert isinstance(chunks, Remix) and chunks.share == 1 and chunks.group == 4
+    assert chunks.repitch == Repitch(repitch, share=0.2, semitones=2, tempo=0.05, limit=0.12)
+    assert chunks.augment == Augmentation(gain=(0.25, 1.25), flip=0.5, swap=0.5)
 
 
 def test_the_command_runs_with_a_small_network(tmp_path):
