@@ -2185,9 +2185,9 @@ show_table([[kind, int(next(row for row in remixed_rows if row["kind"] == kind)[
              ", ".join(f"{float(mean):.2f}" for mean in fine_tuned(kind).mean(1))]
             for kind in kinds], ["learned from songs", "how many", *STEMS, "mean", "mean, by seed"],
            digits=2,
-           caption="{steps} steps of {batch_size} chunks of {seconds:g} s, rate {rate:g}; middles of "
-                   "{test_songs} test songs, mean over stems, 95% interval over songs.".format(
-                       **remixed_card["settings"]))
+           caption="{steps} steps of {batch_size} chunks of {seconds:g} s, rate {rate:g}; the "
+           "middles of {test_songs} test songs, 95% interval over songs.".format(
+               **remixed_card["settings"]))
 
 # %% [markdown]
 # Pair by pair, over songs, the mean of the seeds, and by the rule of 7.14 (interval without zero, both seeds agree, more than two seeds of either differ):
@@ -2612,8 +2612,8 @@ claims += [
     claim("The hybrid leaves less noise in the vocals' treble than the waveform network",
           "Défossez 2021", "7.14", "order only", static, static_apart),
     claim("Fine-tuning on fitted songs is worth more than on songs put together by chance",
-          "Rouard et al. 2022", "7.13", "order only", fine_tuned("fitted") - fine_tuned("by chance"),
-          tuned["fitted", "by chance"][0]),
+          "Rouard et al. 2022", "7.13", "order only",
+          fine_tuned("fitted") - fine_tuned("by chance"), tuned["fitted", "by chance"][0]),
     Claim("Deep networks can diverge; GroupNorm in the inner layers holds them", "Défossez 2021",
           "7.12", "order only",
           f"without: {falls('8 layers')}; with: {falls('8, GroupNorm')} (a high rate, 3 seeds)",

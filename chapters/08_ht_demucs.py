@@ -1427,7 +1427,7 @@ assert largest < 0.5 * seeds_apart
 # %% [markdown]
 # They end nearly where the base ends, with five layers or with none. So this table can't say what depth, cross attention or positions are worth. It says that they cost time from the first step on, and give nothing back in the first few hundred.
 #
-# Why? The suspect is `LayerScale` (section 8.5), which hides the layers at the start. So let a network be `loud` from its first step: its scales begin with 0.1 instead of $10^{-4}$, and it learns at three times the rate; and once more for four times as many steps. Then ask what it has come to *use*: silence all that the transformer's layers add; or put zeros in the place of everything that comes out of the transformer, so that the decoders know only what the skips tell them, the bottom of the network lost.
+# Why? The suspect is `LayerScale` (section 8.5), which hides the layers at the start. So let a network be `loud` from its first step: its scales begin with 0.1 instead of $10^{-4}$, and it learns at three times the rate; and once more for four times as many steps, and (`learned`) for eight times as many. Then ask what it has come to *use*: silence all that the transformer's layers add; or put zeros in the place of everything that comes out of the transformer, so that the decoders know only what the skips tell them, the bottom of the network lost.
 
 # %%
 def silent_rows(name):
@@ -1467,11 +1467,11 @@ print("loud less the base, equal steps:", difference_in_words((by_song("loud") -
 assert max(abs(lost_by[name]) for name in loud) < 0.1 < 0.3 < lost_by["htdemucs_band"]
 
 # %% [markdown]
-# The transformer was loud from the start, and yet nothing is lost without it, not even after 800 steps; and little more without anything that comes from the bottom. So it isn't `LayerScale` that makes the table above so even, or not it alone. **In its first hundreds of steps such a network separates with its outer layers**, to which the skips are a short way, and doesn't use its innermost ones, whatever they are made of. (That `loud` is ahead of the base must then be its rate's doing: the base's, which all other runs share, is low for so few steps.)
+# The transformer was loud from the start, and yet next to nothing is lost without it, not even after 1600 steps (`learned`); and little more without anything that comes from the bottom. So it isn't `LayerScale` that makes the table above so even, or not it alone. **In its first hundreds of steps such a network separates with its outer layers**, to which the skips are a short way, and doesn't use its innermost ones, whatever they are made of. (That `loud` is ahead of the base must then be its rate's doing: the base's, which all other runs share, is low for so few steps.)
 #
 # What the transformer is worth shows late: the committed network, wider and after thousands of steps, has come to need it.
 #
-# **Depth, width and context once more, eight times as long.** The same changes on the `loud` network, with 1600 steps and two seeds each:
+# **Once more, eight times as long.** What matters most: is there a transformer at all, and how long are the chunks that it may look through? The `loud` network with 1600 steps, with two seeds each. (Depth and width wait: they are questions to a transformer that is used.)
 
 # %%
 def of_seeds(variant):
@@ -1517,9 +1517,10 @@ def seen(one, other):
 
 for name in learned[1:]:
     print(f"{name.removeprefix('learned, ')}, base: {seen(name, 'learned')}")
+assert {seen(name, "learned") for name in learned[1:]} == {"not told apart"}
 
 # %% [markdown]
-# LEARNEDTEXT
+# The network has learned much since the first table, and yet a U-Net *without* a transformer is as good, and chunks twice as long gain nothing. That fits the table of silenced layers: after 1600 steps this small network still does without them. So depth, width and context of the transformer can't be tested in this miniature, and four times as many steps of the same miniature are no remedy: one can't ask what is best for something that isn't used. The committed network uses its layers; it is three times as wide, has nine times the weights, and has learned for four times as many steps again.
 #
 # **Three kinds of Demucs in equal time.** Here no step is counted, but time: all get what the base needs. The machine was shared with other work, so seconds on the wall mean nothing; these are seconds in which a core
 # really worked for the run (`time.process_time`), and the steps that fit in were found by timing both networks in turn.
@@ -1594,6 +1595,7 @@ level = {(row["segment_seconds"], row["layers"], row["width"]): float(row["sdr_d
          for row in paper}
 context_gain = level["7.8", "5", "384"] - level["3.4", "5", "384"]
 depth_gain = level["3.4", "7", "384"] - level["3.4", "5", "384"]
+wider_gain = level["7.8", "5", "512"] - level["7.8", "5", "384"]
 print(f"longer context {context_gain:+.2f} dB, two more layers {depth_gain:+.2f} dB")
 assert context_gain > depth_gain > 0
 
@@ -1982,18 +1984,18 @@ claims = [
             f"{counts[name]:,}", reproduced(counts[name], named[name], 0)) for name in counts),
     claim("A longer context helps", PAPER, f"{context_gain:+.2f} dB", "learned, long context",
           "learned"),
-    claim("A deeper transformer helps", PAPER, f"{depth_gain:+.2f} dB", "learned, 5 layers",
-          "learned"),
-    claim("A wider one helps", PAPER, f"{level['7.8', '5', '512'] - level['7.8', '5', '384']:+.2f} "
-          "dB", "learned, twice as wide", "learned"),
+    claim("A deeper transformer helps (200 steps, one seed)", PAPER, f"{depth_gain:+.2f} dB",
+          "5 layers", "base"),
+    claim("A wider one helps (200 steps, one seed)", PAPER, f"{wider_gain:+.2f} dB",
+          "twice as wide", "base"),
     claim("The transformer helps, equal steps", "this chapter", None, "learned",
           "learned, no transformer"),
     claim("Cross attention helps (200 steps, one seed)", "this chapter", None, "base",
           "without cross attention"),
     claim("Positions help (200 steps, one seed)", "Vaswani et al. 2017", "order only", "base",
           "without positions"),
-    claim("HT Demucs beats Hybrid Demucs in equal time", "this chapter", None, "learned",
-          "learned, Hybrid Demucs"),
+    claim("HT Demucs beats Hybrid Demucs in equal time (one seed)", "this chapter", None, "base",
+          "Hybrid Demucs, equal time"),
     claim("HT Demucs beats Demucs in equal time", "this chapter", None, "learned",
           "learned, Demucs")]
 

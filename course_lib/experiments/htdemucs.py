@@ -147,12 +147,11 @@ VARIANTS: dict[str, Variant] = {
     "loud": Variant(scale=0.1, rate=3e-3),
     "loud, 800 steps": Variant(scale=0.1, rate=3e-3, times=4),
 }
-LEARNED = {                           # depth, width and context once more, long enough for the transformer to speak
+LEARNED = {                           # with and without a transformer, and with longer chunks, eight times as long
     "learned": "base", "learned, no transformer": "no transformer", "learned, long context": "long context",
-    "learned, 5 layers": "5 layers", "learned, twice as wide": "twice as wide",
 }
 VARIANTS |= {name: replace(VARIANTS[of], scale=0.1, rate=3e-3, times=8) for name, of in LEARNED.items()}
-FORERUNNERS = {"learned, Hybrid Demucs": "Hybrid Demucs, equal time", "learned, Demucs": "Demucs, equal time"}
+FORERUNNERS = {"learned, Demucs": "Demucs, equal time"}
 VARIANTS |= {name: replace(VARIANTS[of], times=8) for name, of in FORERUNNERS.items()}        # in equal time, too
 SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(("base", *LEARNED, *FORERUNNERS), (0, 1))    # the others: the first
 
