@@ -2,20 +2,22 @@
 
 An excerpt is the SECONDS of a song in which most of its sources sound, mono at the codec's rate. A run is a method for
 one instrument on all songs in which it sounds there; `data/results/14_tagbox/runs.csv` has a row a run, `songs.csv` one
-a song and reading of the output (masked, residual, steered: without a mask). SDRi and SI-SDRi are dB above the mixture
-itself; `l1` is the L1 distance of magnitudes over the target's own L1 norm, `l1_mixture` that of the mixture; SAR is
-BSSEval's of the whole excerpt. "silence" and "mixture" are there because improvements reward them.
+a song and reading of the output (masked, residual, steered: what the decoder makes). SDRi and SI-SDRi are dB above the
+mixture itself; `l1` is the L1 distance of magnitudes over the target's own L1 norm, `l1_mixture` that of the mixture;
+SAR is BSSEval's of the whole excerpt. "silence" and "mixture" are there because improvements reward them.
 
 Test songs have guitar and piano only here and there: part "more" has them in further songs of the band, which nobody
 learnt from, so that there are twenty excerpts of each. Part "tags" asks for strings, brass, winds and synth, tags that
 are no stems: in songs, of the test and further, whose source "other" (what is left without guitar and piano) is
-nothing but that tag's parts, so that the source is the truth.
+nothing but that tag's parts, so that the source is the truth. Part "style" steers without a mask: `heard.csv` has what
+the tagger hears in each song and in what the decoder made of it, the wanted tag and the likeliest other one.
 
 The songs are the band's by default; `course experiment tagbox --set data=musdb18hq --folder DIR` takes those of another
 data set in its usual place (musdb18hq, musdb18, slakh2100, folder), and measures the instruments that its songs have
 (whatever else is in a song is in the mixture, but nobody is asked for it). `course steer` does the same for one song.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +40,8 @@ from course_lib.experiments.taggers import tags_of as tags_of_part
 from course_lib.metrics import bss_eval, sdr, si_sdr
 from course_lib.results import machine
 from course_lib.spectral import apply_mask, ideal_ratio_mask, istft, stft
-from course_lib.tagbox import steer, tags_of, target_of
-from course_lib.taggers import load_tagger
+from course_lib.tagbox import steer, tagger_rate, tags_of, target_of
+from course_lib.taggers import load_tagger, tag
 from course_lib.training import load_trained
 from course_lib.training.trained import shipped_models
 
@@ -62,7 +64,7 @@ class Sizes:
 
     data: str = "band"                # a data set as `open_tracks` names it
     songs: int = 20
-    more_songs: int = 12              # with guitar, and with piano, besides
+    more_songs: int = 9               # with guitar, and with piano, besides
     steps: int = 20
     lr: float = 2.0
     ablation_songs: int = 6
@@ -73,9 +75,9 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Run:
-    """What is measured: in a part of the songs and questions ("main", "more", "tags", "ablation", "taggers"), of the
-    sources in the mixture ("six", "four"), one instrument or tag, by a method; change: what is other than in the main
-    run, "NAME=VALUE", "" for nothing."""
+    """What is measured: in a part of the songs and questions ("main", "more", "tags", "style", "ablation", "taggers"),
+    of the sources in the mixture ("six", "four"), one instrument or tag, by a method; change: what is other than in the
+    main run, "NAME=VALUE", "" for nothing."""
 
     part: str
     sources: str
@@ -92,6 +94,7 @@ CHANGES = {
     "steps=5": dict(steps=5), "steps=60": dict(steps=60),
     "steps=100": dict(steps=100), "lr=0.5": dict(lr=0.5), "lr=5": dict(lr=5.0),
 }
+HEARD = ("before", "others_before", "after", "others_after", "level")   # probabilities, and dB above the mixture
 BY_HARMONIC = {f"taggers={names}": dict(taggers=names) for names in (HARMONIC, f"tagger_band+{HARMONIC}")}
 REAL = ("mtat_fcn", "mtat_musicnn", "mtat_fcn+mtat_musicnn", "jamendo_fcn", "jamendo_musicnn")
 
@@ -124,6 +127,12 @@ def tag_runs(work: Work) -> list[Run]:
     """Tags that are no stems, by methods that have no stems either, or none but "other"."""
     asked = [TAGBOX, SILENCE, MIXTURE, *RULES, IDEAL] if work.settings.data == "band" else []
     return [Run("tags", "six", tag, method) for tag in TAGS for method in asked]
+
+
+def style_runs(work: Work) -> list[Run]:
+    """Without a mask, for every instrument: what the decoder makes of the song when the tagger hears nothing else."""
+    return [Run("style", "six", instrument, TAGBOX, "mask=off") for instrument in INSTRUMENTS
+            if heard_in(work.given, instrument, "six")]
 
 
 def ablations(work: Work) -> list[Run]:
@@ -192,7 +201,7 @@ def pairs_for(run: Run, work: Work) -> list[tuple[str, tuple[Tensor, Tensor]]]:
                   if lone_tag(seed) == run.instrument]
         source = "other"
     count = {"main": sizes.songs, "more": sizes.more_songs, "ablation": sizes.ablation_songs,
-             "taggers": sizes.real_songs}.get(run.part)
+             "style": sizes.ablation_songs, "taggers": sizes.real_songs}.get(run.part)
     return [(track.name, both) for track in tracks if (both := split_up(track, source, run.sources))][:count]
 
 
@@ -248,6 +257,14 @@ def tagbox(x: Tensor, instrument: str, sizes: Sizes, **changes) -> list[dict[str
     return found
 
 
+def heard_as(x: Tensor, instrument: str) -> tuple[float, float]:
+    """What the band's tagger hears in audio (time,): the probability of an instrument, and the largest other one."""
+    tagger = load_trained("tagger_band").requires_grad_(False)
+    given = tag(tagger, resample(x[None], RATE, tagger_rate(tagger)), fill="repeat")[0]
+    wanted = target_of(instrument, tags_of(tagger)) == 1
+    return float(given[wanted].max()), float(given[~wanted].max())
+
+
 def stem_for(instrument: str, stems: Sequence[str]) -> int:
     """The stem of a four-stem separator in which an instrument is: guitar and piano are in "other"."""
     return list(stems).index(instrument if instrument in stems else "other")
@@ -289,6 +306,11 @@ def scores(estimate: Tensor, target: Tensor, x: Tensor) -> dict[str, float]:
             "si_sdri": float(si_sdr(estimate, target) - si_sdr(x, target)), "l1": l1(estimate), "l1_mixture": l1(x)}
 
 
+def level_of(x: Tensor) -> float:
+    """Root mean square in dB."""
+    return 10 * math.log10(float(x.square().mean()) + 1e-12)
+
+
 def sar_of(estimate: Tensor, target: Tensor, rest: Tensor) -> float:
     """BSSEval's SAR of one estimate, the whole excerpt a frame; NaN for silence."""
     found = bss_eval(torch.stack([target, rest])[:, None], torch.stack([estimate, rest])[:, None], RATE,
@@ -308,14 +330,19 @@ def one_run(run: Run, work: Work) -> dict[str, list[dict]]:
         found = tagbox(x, run.instrument, sizes, **options)
     else:
         found = [{"masked": estimate(run.method, x[n], *pair, run.instrument)} for n, (_, pair) in enumerate(pairs)]
-    rows = []
+    rows, heard = [], []
     for (name, (target, rest)), mixture, readings in zip(pairs, x, found):
+        if run.part == "style":
+            before, after = (heard_as(signal, run.instrument) for signal in (mixture, readings["steered"]))
+            heard.append({"song": name, **{
+                key: f"{value:.3f}" for key, value in zip(HEARD, (*before, *after, level_of(readings["steered"]) -
+                                                                  level_of(mixture)))}})
         for reading, signal in readings.items():
             given = scores(signal, target, mixture)
             given["sar"] = sar_of(signal, target, rest)
             rows.append({"song": name, "reading": reading, **{key: f"{value:.3f}" for key, value in given.items()}})
     masked = [float(row["sdri"]) for row in rows if row["reading"] == "masked"]
-    return {"songs": rows, "runs": [{
+    return {"songs": rows, **({"heard": heard} if heard else {}), "runs": [{
         "test_songs": len(pairs), "sdri": f"{sum(masked) / len(masked):.3f}",
         "cpu_seconds": f"{time.process_time() - began:.0f}", "machine": machine(),
         "date": time.strftime("%Y-%m-%d", time.gmtime())}]}
@@ -330,10 +357,11 @@ def facts(work: Work) -> dict:
 
 
 EXPERIMENT = Experiment(name="tagbox", what="TagBox with one thing changed at a time, and beside other methods",
-                        topic=TOPIC, stages=[main_runs, more_runs, tag_runs, ablations, real_taggers], run=one_run,
-                        settings=Sizes(), prepare=prepare, facts=facts,
-                        names=("main", "more", "tags", "ablation", "taggers", *INSTRUMENTS, *TAGS, *BY_HARMONIC, TAGBOX,
-                               *RULES, SILENCE, MIXTURE, IDEAL, *SUPERVISED, MIXIT, "six", "four"))
+                        topic=TOPIC, stages=[main_runs, more_runs, tag_runs, style_runs, ablations, real_taggers],
+                        run=one_run, settings=Sizes(), prepare=prepare, facts=facts,
+                        names=("main", "more", "tags", "style", "ablation", "taggers", *INSTRUMENTS, *TAGS,
+                               *BY_HARMONIC, TAGBOX, *RULES, SILENCE, MIXTURE, IDEAL, *SUPERVISED, MIXIT, "six",
+                               "four"))
 
 __all__ = ["BY_HARMONIC", "CHANGES", "EXPERIMENT", "INSTRUMENTS", "Run", "Sizes", "TAGS", "excerpt_of", "further_songs",
            "lone_tag", "scores", "split_up", "tagbox", "taggers_named"]
