@@ -87,7 +87,8 @@ class Run:
 
 
 CHANGES = {
-    "of=mixture": dict(of="mixture"), "codes=drifting": dict(codes="drifting"), "mask=off": dict(mask=False),
+    "of=mixture": dict(of="mixture"), "mask=off": dict(mask=False), "codes=drifting": dict(codes="drifting"),
+    "codes=drifting, seed=1": dict(codes="drifting", seed=1),
     "taggers=random": dict(taggers="random"), "level=2": dict(level=2), "start=mixture": dict(start="mixture"),
     "codes=free": dict(codes="free"), "n_fft=512": dict(n_fft=[512]), "n_fft=2048": dict(n_fft=[2048]),
     "n_fft=512, 1024, 2048": dict(n_fft=[512, 1024, 2048]),
