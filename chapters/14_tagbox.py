@@ -568,6 +568,8 @@ show_table([[int(row["excerpts"]), *(float(row[f"{way}_steps_per_second"]) for w
             for row in speed], ["excerpts", *ways.values()], digits=1,
            caption=f"Steps of one excerpt of {float(speed[0]['seconds']):g} s per second of one "
                    f"thread; {speed[0]['taggers']} taggers, {speed[0]['sizes']} sizes.")
+
+# %%
 for way in ("plain", "separately"):
     ratios = [float(row[f"ratio_to_{way}"]) for row in speed]
     print(f"all at once over {ways[way]}: {min(ratios):.1f} to {max(ratios):.1f} times")
@@ -746,6 +748,10 @@ def changed(change, column, instrument):
 def interval(differences):
     return paired_interval(differences, 0 * differences) if len(differences) > 1 else None
 
+# %% [markdown]
+# `changed` is the difference song by song, `interval` its mean with an interval. All changes, for both instruments:
+
+# %%
 changes = list(dict.fromkeys(row["change"] for row in songs if row["part"] == "ablation"
                              and row["change"]))
 for name in ("vocals", "drums"):
@@ -801,6 +807,10 @@ def by_tagger(change, column):
                     for one in ("taggers=tagger_band", change))
     return np.array([other[song] - first[song] for song in first])
 
+# %% [markdown]
+# The band's own tagger stands first:
+
+# %%
 first = ["tagger_band", *(mean_of(values("TagBox", "vocals", column, part="taggers",
                                          change="taggers=tagger_band")) for column in COLUMNS)]
 show_table([first] + [[change.removeprefix("taggers="), *(interval(by_tagger(change, column))
@@ -833,6 +843,7 @@ def with_interval(found):
     one = np.array([value for value in found.values() if np.isfinite(value)])
     return paired_interval(one, np.zeros(len(one))) if len(one) else None
 
+# %%
 def board(column, sources):
     methods = list(dict.fromkeys(row["method"] for row in songs
                                  if row["part"] == "main" and row["sources"] == sources))
@@ -880,6 +891,7 @@ def order_by(column):
             scored[method] = float(np.mean(means))
     return sorted(scored, key=scored.get, reverse=column != "l1")
 
+# %%
 orders = {title: order_by(column) for column, title in COLUMNS.items()}
 longest = max(map(len, orders.values()))
 show_table([[place + 1, *(order[place] if place < len(order) else "" for order in orders.values())]
@@ -900,11 +912,17 @@ def lead(first, second, name, sources="six", column="si_sdri", part="main"):
                 for method in (first, second))
     return np.array([one[song] - two[song] for song in one if song in two])
 
+# %%
 RIVALS = ("HPSS", "REPET-SIM", "NMF")
 pairs = [(sources, name) for sources in ("six", "four") for name in instruments
          if values("TagBox", name, sources=sources)]
 leads = {(*pair, rival): lead("TagBox", rival, pair[1], pair[0]) for pair in pairs
          for rival in RIVALS}
+
+# %% [markdown]
+# `leads` has all pairs of them. As a table:
+
+# %%
 show_table([[f"{name}, {sources} sources", *(interval(leads[sources, name, rival])
                                              for rival in RIVALS)] for sources, name in pairs],
            ["TagBox less", *RIVALS], digits=1,
@@ -923,6 +941,7 @@ def clear_cases(level, sign):
             found[key] = f"{key[1]} against {key[2]}, {key[0]} ({mean:+.1f} dB)"
     return found
 
+# %%
 levels = {"95% each": 0.95, "95% for all": 1 - 0.05 / len(leads)}
 wins, losses = ({name: clear_cases(level, sign) for name, level in levels.items()}
                 for sign in (1, -1))
@@ -949,6 +968,8 @@ for column, what in (("si_sdri", "SI-SDRi"), ("sdri", "SDRi")):
                ["method", *(f"{name} ({len(values('TagBox', name, part='tags'))})"
                             for name in tags)], digits=1,
                caption=f"{what} in dB, mean and interval over excerpts (their number).")
+
+# %%
 for name in tags:
     print(f"{name}: TagBox less", ", ".join(
         f"{rival} {difference_in_words(lead('TagBox', rival, name, part='tags'), digits=1)}"
@@ -970,6 +991,11 @@ musicnn = load_tagger("mtat_musicnn")
 REAL = {"fishin": ("Karissa Hobbs, Let's Go Fishin'", 20.0, "vocals"),
         "vibeace": ("Kevin MacLeod, Vibe Ace", 20.0, "drums")}
 length = P.seconds - 0.1
+
+# %% [markdown]
+# Both are steered as before, with larger steps, as the published run takes them:
+
+# %%
 real, runs = {}, {}
 for name, (title, start, word) in REAL.items():
     real[name] = recording(name, start=start, seconds=length, mono=True, rate=rate)[0]
@@ -1052,6 +1078,10 @@ below = {(*pair, net): lead(net, "TagBox", pair[1], pair[0]) for pair in pairs f
 behind = [key for key, found in below.items() if interval(found)[1] > 0]
 names_known = sum(bool(words_for(name, MTAT_TAGS)) for name in ("sitar", "harp", "choir"))
 
+# %% [markdown]
+# Some claims speak of two instruments, or of two seeds:
+
+# %%
 def both_words(change, column, sign=1):
     return "; ".join(f"{name} {difference_in_words(sign * changed(change, column, name))}"
                      for name in ("vocals", "drums"))
@@ -1061,6 +1091,10 @@ def two_seeds(name):
                       for change in ("codes=drifting", "codes=drifting, seed=1")])
     return difference_in_words(found) + ", 2 seeds", same_trend(found)
 
+# %% [markdown]
+# The last one of two metrics: does the one network lead by the first, the other by the second?
+
+# %%
 def clear_sign(differences):
     _, low, high = interval(differences)
     return (low > 0) - (high < 0)
