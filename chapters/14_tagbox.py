@@ -16,7 +16,7 @@
 #
 # **You need** chapter 11 (codec, codes), chapter 13 (taggers), chapter 3 (scores) and masks (chapter 1).
 #
-# **Time** <!-- minutes 14_tagbox -->5.5 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours and a half.
+# **Time** <!-- minutes 14_tagbox -->3 minutes on 1 CPU core, GPU not measured<!-- /minutes -->. Reading and exercises: about two hours and a half.
 
 # %% [markdown]
 # ## 14.0 Set up
