@@ -1,7 +1,8 @@
 """`course steer SONG --tag guitar -o DIR`: one instrument of a song by TagBox (chapter 14).
 
 The song is taken mono at the codec's rate, in pieces that are steered together and joined by cross-fades. DIR/SONG gets
-TAG.wav (what the mask leaves), TAG_rest.wav (the rest) and, asked for, TAG_codec.wav, what the decoder makes.
+TAG.wav (what the mask leaves), TAG_rest.wav (the rest) and, asked for, TAG_codec.wav, what the decoder makes. With
+--early N, what the mask leaves of the first piece is written while it runs, every N steps: TAG_step000.wav and so on.
 """
 
 import argparse
@@ -31,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--of", choices=("mixture", "reconstruction"), default="mixture",
                         help="what is masked: the song, or the codec's version of it, as published (default: mixture)")
     parser.add_argument("--codec-output", action="store_true", help="also write what the decoder makes, unmasked")
+    parser.add_argument("--early", type=int, metavar="N", help="every N steps, write what the mask leaves of the first "
+                        "piece then, to listen while it runs: TAG_stepNNN.wav")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds of the song left out before")
     parser.add_argument("--seconds", type=float, metavar="S", help="how much of it (default: all)")
     parser.add_argument("--piece", type=float, default=10.0, metavar="S", help="seconds steered as one (default: 10)")
@@ -53,6 +56,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--piece is {arguments.piece:g}; expected at least 1 second")
     if arguments.start < 0 or (arguments.seconds is not None and not arguments.seconds > 0):
         raise ValueError(f"--start {arguments.start:g}, --seconds {arguments.seconds}; expected 0 or more, and above 0")
+    if arguments.early is not None and arguments.early < 1:
+        raise ValueError(f"--early is {arguments.early}; expected a number of steps, 1 or more")
+    if arguments.early is not None and arguments.residual:
+        raise ValueError("--early with --residual; expected one of them: early sounds are what the mask leaves")
     header = read_header(arguments.song)
     first = round(arguments.start * header.rate)
     if first >= header.frames:
@@ -61,7 +68,9 @@ def main(arguments: argparse.Namespace) -> int:
     folder = arguments.output / arguments.song.stem
     names = [arguments.tag, f"{arguments.tag}_rest", *([f"{arguments.tag}_codec"] * arguments.codec_output)]
     paths = [folder / f"{name.replace('/', '-')}.wav" for name in names]
-    if (there := [path for path in paths if path.exists()]) and not arguments.overwrite:
+    early = {step: paths[0].with_stem(f"{paths[0].stem}_step{step:03d}")
+             for step in range(0, arguments.steps, arguments.early or arguments.steps) if arguments.early}
+    if (there := [path for path in (*paths, *early.values()) if path.exists()]) and not arguments.overwrite:
         raise ValueError(f"{shown(there[0])} is there already; pass --overwrite to replace it")
     if arguments.threads is not None:
         if arguments.threads < 1:
@@ -73,13 +82,20 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.seconds is not None:
         frames = min(frames, round(arguments.seconds * header.rate))
     audio = read_audio(header, first, frames).mean(0, keepdim=True)
+
+    def write_early(step: int, masked) -> None:
+        with StemFiles([early[step]], rate, 1) as files:
+            files.write(masked[:, None])
+
     given = steer_song(codec, taggers, resample(audio, header.rate, rate)[0], rate, arguments.tag, arguments.piece,
+                       early=write_early if early else None, every=arguments.early or 1,
                        steps=arguments.steps, lr=arguments.lr, n_fft=arguments.n_fft, of=arguments.of)
     order = ("residual", "masked", "steered") if arguments.residual else ("masked", "residual", "steered")
     with StemFiles(paths, rate, 1) as files:                                 # nothing half written is left
         files.write(torch.stack([given[name] for name in order[:len(paths)]])[:, None])
     if files.clipped:
         print(f"{shown(arguments.song)}: {files.clipped} samples are beyond full scale and were clipped")
+    paths += early.values()
     print(f"{len(paths)} files in {shown(folder)}: {', '.join(path.name for path in paths)}")
     return 0
 
@@ -116,10 +132,12 @@ def pieces_of(samples: int, piece: int, fade: int) -> list[int]:
     return [round(number * (samples - piece) / (count - 1)) for number in range(count)]
 
 
-def steer_song(codec, taggers, song, rate: int, name: str, seconds: float = 10.0, **options):
+def steer_song(codec, taggers, song, rate: int, name: str, seconds: float = 10.0, early=None, every: int = 20,
+               **options):
     """TagBox over a whole song, mono (time,): "masked", "residual" and "steered", (time,) each.
 
-    Pieces of `seconds` overlap by FADE and are joined by cross-fades. options: of `course_lib.tagbox.steer`; a piece
+    Pieces of `seconds` overlap by FADE and are joined by cross-fades. early: called with a step's number and what is
+    masked then, (1, time), of the first piece only, every `every` steps. options: of `course_lib.tagbox.steer`; a piece
     shorter than a tagger's is repeated unless `fill` says otherwise, for silence at its end can saturate a tagger.
     """
     import torch
@@ -137,7 +155,8 @@ def steer_song(codec, taggers, song, rate: int, name: str, seconds: float = 10.0
     sums, weights = {one: torch.zeros_like(song) for one in ("masked", "residual", "steered")}, torch.zeros_like(song)
     for number, start in enumerate(starts, 1):
         given = steer(codec, taggers, song[None, start:start + piece], targets, rate=rate,
-                      text=f"{name}, piece {number} of {len(starts)}", **options)
+                      text=f"{name}, piece {number} of {len(starts)}", early=early if number == 1 else None,
+                      every=every, **options)
         weights[start:start + piece] += weight
         for one, total in sums.items():
             total[start:start + piece] += getattr(given, one)[0] * weight

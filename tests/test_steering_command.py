@@ -5,8 +5,11 @@ import re
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from course_lib.cli import main
+from course_lib.data.resampling import resample
+from course_lib.jukebox import VQVAE
 from course_lib.steering_command import pieces_of
 
 
@@ -45,6 +48,46 @@ def test_residual_swaps_the_two_and_another_rate_is_the_codecs(tmp_path):
     assert len(one) == 22_050 and np.array_equal(one, other)
 
 
+def test_early_sounds_are_of_the_first_piece(tmp_path, capsys):
+    path = song(tmp_path / "x.wav")
+    arguments = ["steer", path, "--tag", "drums", "-o", tmp_path / "out", "--steps", "3", "--n-fft", "512", "--threads",
+                 "1", "--piece", "1", "--early", "2"]
+    assert main(list(map(str, arguments))) == 0
+    assert names(tmp_path / "out") == ["drums.wav", "drums_rest.wav", "drums_step000.wav", "drums_step002.wav"]
+    first, later, last = (soundfile.read(tmp_path / "out" / "x" / name)[0]
+                          for name in ("drums_step000.wav", "drums_step002.wav", "drums.wav"))
+    assert len(first) == len(later) == 22_050 and len(last) == 33_075
+    plain = slice(0, 9_000)                                               # where the second piece has not begun
+    moved = [np.abs(one[plain] - last[plain]).mean() for one in (first, later)]
+    assert first.std() > 1e-3 and moved[0] > moved[1] > 0                 # the way to what comes out
+    assert "4 files" in capsys.readouterr().out
+    assert main(list(map(str, arguments))) != 0 and "drums.wav is there already" in capsys.readouterr().err
+    (tmp_path / "out" / "x" / "drums.wav").unlink()
+    (tmp_path / "out" / "x" / "drums_rest.wav").unlink()
+    assert main(list(map(str, arguments))) != 0 and "drums_step000.wav is there already" in capsys.readouterr().err
+
+
+def test_jukebox_from_a_file_of_the_official_layout(tmp_path, monkeypatch):
+    """The published size with weights drawn here, as the publisher's file would have them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = VQVAE()
+        for block in model.bottleneck.level_blocks:
+            block.k.normal_()
+    (tmp_path / "weights" / "jukebox").mkdir(parents=True)
+    torch.save({"hps": {"levels": 3}, "model": model.state_dict(), "opt": None, "step": 384_000},
+               tmp_path / "weights" / "jukebox" / "vqvae.pth.tar", _use_new_zipfile_serialization=False)
+    monkeypatch.setenv("COURSE_WEIGHTS_DIR", str(tmp_path / "weights"))
+    path = song(tmp_path / "x.wav", 0.3)
+    assert run(path, "--tag", "guitar", "-o", tmp_path / "out", "--codec", "jukebox", "--codec-output") == 0
+    read = {name: soundfile.read(tmp_path / "out" / "x" / name) for name in names(tmp_path / "out")}
+    assert set(read) == {"guitar.wav", "guitar_rest.wav", "guitar_codec.wav"}
+    assert all(rate == 44_100 and len(audio) == round(0.3 * 44_100) for audio, rate in read.values())
+    masked, rest = read["guitar.wav"][0], read["guitar_rest.wav"][0]
+    mono = resample(torch.from_numpy(soundfile.read(path, dtype="float32")[0].mean(1))[None], 22_050, 44_100)[0].numpy()
+    assert np.abs(masked + rest - mono).max() < 1e-3
+
+
 def test_silence_stays_silent(tmp_path):
     assert run(song(tmp_path / "x.wav", level=0.0), "--tag", "vocals", "-o", tmp_path / "out") == 0
     assert np.abs(soundfile.read(tmp_path / "out" / "x" / "vocals.wav")[0]).max() == 0
@@ -67,6 +110,8 @@ def test_what_is_there_already_is_kept(tmp_path, capsys):
     (["--tag", "guitar", "--codec", "demucs_band"], "expected a VQVAE"),
     (["--tag", "guitar", "--taggers", "open_unmix_band"], "open_unmix_band|tags"),
     (["--tag", "guitar", "--lr", 0], "--lr is 0"),
+    (["--tag", "guitar", "--early", 0], "--early is 0; expected a number of steps"),
+    (["--tag", "guitar", "--early", 1, "--residual"], "--early with --residual"),
 ])
 def test_bad_options_leave_nothing(tmp_path, capsys, options, words):
     assert run(song(tmp_path / "x.wav"), *options, "-o", tmp_path / "out") != 0

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 
 from course_lib.data import Track, open_tracks
+from course_lib.data.band import compose
 from course_lib.data.tracks import SIX_STEMS
 from course_lib.experiments import tagbox as experiment
+from course_lib.experiments.taggers import tags_of as tags_of_part
 from course_lib.tagbox import tags_of
+from course_lib.taggers import HarmonicCNN
+from course_lib.training import load_trained
 
 RATE = experiment.RATE
 
@@ -68,6 +73,94 @@ def test_a_data_set_of_four_stems(tmp_path, monkeypatch):
     rows = experiment.one_run(next(run for run in runs if (run.method, run.instrument) == ("silence", "bass")), work)
     assert [row["song"] for row in rows["songs"]] == ["song 0", "song 1"] and rows["runs"][0]["test_songs"] == 2
     assert "musdb18hq" in experiment.facts(work)["songs"]
+
+
+def test_songs_in_slakhs_layout(tmp_path, monkeypatch):
+    """What `--set data=slakh2100` does: guitar and piano are in its songs, vocals never sound."""
+    programs = {"S00": ("Drums", 128), "S01": ("Bass", 33), "S02": ("Guitar", 27), "S03": ("Piano", 0),
+                "S04": ("Strings (continued)", 48)}
+    for number in (1876, 1877):
+        folder = tmp_path / "test" / f"Track{number:05d}"
+        (folder / "stems").mkdir(parents=True)
+        audio = {key: tone(110 * (n + 1), 3.2, 0.1, 44_100).numpy() for n, key in enumerate(programs)}
+        for key, samples in {**audio, "mix": sum(audio.values())}.items():
+            soundfile.write(folder / ("" if key == "mix" else "stems") / f"{key}.flac", samples, 44_100)
+        (folder / "metadata.yaml").write_text(yaml.safe_dump({"UUID": "1", "stems": {
+            key: {"inst_class": kind, "is_drum": kind == "Drums", "audio_rendered": True, "program_num": program}
+            for key, (kind, program) in programs.items()}}))
+    monkeypatch.setattr(experiment, "open_tracks", lambda source, split, count: open_tracks(
+        source, split, root=tmp_path, count=count))
+    sizes = experiment.Sizes(data="slakh2100", songs=2)
+    work = SimpleNamespace(settings=sizes, given=experiment.prepare(sizes, tmp_path))
+    runs = experiment.main_runs(work)
+    assert {(run.sources, run.instrument) for run in runs} == {
+        *(("six", name) for name in ("drums", "bass", "guitar", "piano")),
+        *(("four", name) for name in ("drums", "bass", "guitar"))}
+    assert not experiment.more_runs(work) and not experiment.tag_runs(work)              # those are the band's
+    found = experiment.one_run(experiment.Run("main", "six", "piano", "ideal ratio mask"), work)["songs"]
+    assert [row["song"] for row in found] == ["Track01876", "Track01877"] and float(found[0]["si_sdri"]) > 10
+    target, rest = experiment.split_up(work.given[0], "guitar", "six")
+    assert float((target + rest - work.given[0].mixture[0]).abs().max()) < 1e-4
+
+
+def test_further_songs_have_a_tag_alone():
+    seeds = experiment.further_seeds()
+    tags = [experiment.lone_tag(seed) for seed in seeds]
+    assert set(tags) == set(experiment.TAGS) and max(map(tags.count, tags)) == experiment.EACH
+    assert seeds == sorted(set(seeds)) and min(seeds) >= 2000                             # no training took them
+    other = [part for part in compose(seeds[0], 20.0).parts if part.six_stem == "other"]
+    assert other and {tag for part in other for tag in tags_of_part(part)} == {tags[0]}
+
+
+def test_more_songs_and_single_tags(monkeypatch):
+    """Which songs a run takes: guitar and piano from further ones, a tag from all in which it plays alone."""
+    named = lambda name: Track.from_tensors(name, RATE, {stem: six()[stem] for stem in six().stems})    # noqa: E731
+    test, further = [named("a"), named("b")], [named("c"), named("d"), named("e")]
+    lone = {200: "synth", 201: "brass", 2000: "synth", 2001: "", 2002: "synth"}
+    monkeypatch.setattr(experiment, "further_songs", lambda: further)
+    monkeypatch.setattr(experiment, "further_seeds", lambda: [2000, 2001, 2002])
+    monkeypatch.setattr(experiment, "lone_tag", lone.get)
+    work = SimpleNamespace(settings=experiment.Sizes(more_songs=2), given=test)
+    take = lambda *key: experiment.pairs_for(experiment.Run(*key, "silence"), work)                     # noqa: E731
+    assert [name for name, _ in take("more", "six", "piano")] == ["c", "d"]
+    assert [name for name, _ in take("main", "six", "piano")] == ["a", "b"]
+    pairs = take("tags", "six", "synth")
+    assert [name for name, _ in pairs] == ["a", "c", "e"]
+    target, rest = pairs[0][1]
+    assert torch.allclose(target, tone(110 * 3, level=0.1), atol=1e-6)                    # "other" without the rest
+    assert torch.allclose(target + rest, test[0].mixture[0], atol=1e-5)
+
+
+def test_style_runs_say_what_is_heard(monkeypatch):
+    work = SimpleNamespace(settings=experiment.Sizes(steps=1), given=[experiment.excerpt_of(six())])
+    runs = experiment.style_runs(work)
+    assert [run.instrument for run in runs] == list(experiment.INSTRUMENTS)
+    rows = experiment.one_run(runs[1], work)
+    heard, = rows["heard"]
+    assert heard["song"] == "song" and all(0 <= float(heard[key]) <= 1 for key in experiment.HEARD[:4])
+    assert {row["reading"] for row in rows["songs"]} == {"masked", "residual", "steered"}
+    silent = experiment.level_of(torch.zeros(10))
+    assert silent == -120 and abs(experiment.level_of(torch.ones(10))) < 1e-6
+
+
+def test_the_harmonic_network_joins_where_its_weights_are(monkeypatch):
+    work = SimpleNamespace(settings=experiment.Sizes(), given=[experiment.excerpt_of(six())])
+    shipped = [name for name in experiment.shipped_models() if name != experiment.HARMONIC]
+    asked = lambda: {run.change for run in experiment.ablations(work)} & set(experiment.BY_HARMONIC)    # noqa: E731
+    monkeypatch.setattr(experiment, "shipped_models", lambda: shipped)
+    assert not asked()
+    monkeypatch.setattr(experiment, "shipped_models", lambda: [*shipped, experiment.HARMONIC])
+    assert asked() == {"taggers=harmonic_band", "taggers=tagger_band+harmonic_band"}
+    small = HarmonicCNN(n_channels=4, n_class=9).eval()
+    small.facts = load_trained("tagger_band").facts
+    own = lambda name: small if name == experiment.HARMONIC else load_trained(name)                     # noqa: E731
+    monkeypatch.setattr(experiment, "load_trained", own)
+    found = experiment.taggers_named("tagger_band+harmonic_band")
+    assert [type(one).__name__ for one in found] == ["FCN", "HarmonicCNN"]
+    assert not any(p.requires_grad for one in found for p in one.parameters())
+    x = tone(220, 1.0)[None] + tone(880, 1.0)[None]
+    steered = experiment.tagbox(x, "drums", experiment.Sizes(steps=1), taggers="tagger_band+harmonic_band")
+    assert steered[0]["masked"].shape == x[0].shape and bool(steered[0]["masked"].isfinite().all())
 
 
 def test_scores_of_what_is_known():
