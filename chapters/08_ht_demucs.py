@@ -1568,9 +1568,10 @@ show_table([[name, np.mean([int(row["steps"]) for (variant, _), row in runs.item
 for name in in_time[1:]:
     print(f"{name.removeprefix('learned, ')}, HT Demucs: "
           f"{seen(name, 'learned').replace('learned ahead', 'HT Demucs ahead')}")
+assert seen("learned, Demucs", "learned") == "not told apart"
 
 # %% [markdown]
-# FORETEXT
+# The head start is gone. In the short runs the waveform network was far ahead; in eight times the time HT Demucs has caught up, and the two can't be told apart. Both kinds of steps are worth something, cheap ones first. (Rates are not matched: each has the one that served it here.)
 #
 # The losses of the short runs on the way:
 
