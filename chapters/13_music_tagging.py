@@ -1471,12 +1471,12 @@ print(f"{small_card['steps']} steps of 16 chunks; the bar of 0.95 on both: "
 weak = [word for word in experiment.TAGS
         if min(score(songs_, experiment.SMALL, word) for songs_ in fonts) < 0.9]
 print("below 0.9 on one of them:", ", ".join(weak) or "none")
-fallen = {called[name]: float(runs[fonts[0], name]["roc_auc"]) - float(runs[fonts[1], name]["roc_auc"])
-        for name in methods}
+roc_of = lambda songs_, name: float(runs[songs_, name]["roc_auc"])
+fallen = {called[name]: roc_of(fonts[0], name) - roc_of(fonts[1], name) for name in methods}
 print("ROC-AUC lost on the other soundfont:",
       ", ".join(f"{name} {value:.2f}" for name, value in fallen.items()))
-assert all(float(runs[songs_, experiment.SMALL]["roc_auc"]) >
-           float(runs[songs_, experiment.HARMONIC]["roc_auc"]) for songs_ in fonts)
+assert all(roc_of(songs_, experiment.SMALL) > roc_of(songs_, experiment.HARMONIC)
+           for songs_ in fonts)
 
 # %% [markdown]
 # A mean over tags hides much. What a band nearly always has, and what has a place of its own in the spectrum, is learned first; instruments that share theirs with others, and that few songs have, need more songs and more steps. The weights that come with the course stopped where the printed line says. The harmonic CNN is behind the FCN on both soundfonts; it has three fifths of the weights and learned for a third of the steps, so its filters are neither praised nor blamed by that.
