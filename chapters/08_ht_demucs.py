@@ -1520,7 +1520,7 @@ for name in learned[1:]:
 assert {seen(name, "learned") for name in learned[1:]} == {"not told apart"}
 
 # %% [markdown]
-# The network has learned much since the first table, and yet a U-Net *without* a transformer is as good, and chunks twice as long gain nothing. That fits the table of silenced layers: after 1600 steps this small network still does without them. So depth, width and context of the transformer can't be tested in this miniature, and four times as many steps of the same miniature are no remedy: one can't ask what is best for something that isn't used. The committed network uses its layers; it is three times as wide, has nine times the weights, and has learned for four times as many steps again.
+# The network has learned much since the first table, and yet a U-Net *without* a transformer is as good, and chunks twice as long gain nothing. That fits the table of silenced layers: after 1600 steps this small network still does nearly without them. So depth, width and context of the transformer can't be tested in this miniature, and four times as many steps of the same miniature are no remedy: one can't ask what is best for something that isn't used. The committed network uses its layers; it is three times as wide, has nine times the weights, and has learned for four times as many steps again.
 #
 # **Three kinds of Demucs in equal time.** Here no step is counted, but time: all get what the base needs. The machine was shared with other work, so seconds on the wall mean nothing; these are seconds in which a core
 # really worked for the run (`time.process_time`), and the steps that fit in were found by timing both networks in turn.
