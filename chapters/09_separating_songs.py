@@ -2466,7 +2466,7 @@ show_table([[name, *table.nanmean(0).tolist(), float(table.nanmean(0).mean())]
            caption="SDR in dB on the band's test songs, in mono at 22,050 Hz.")
 ahead_in_mono = (mono_scores["HT Demucs, longer"] - mono_scores["Open-Unmix"]).nanmean(1)
 print("HT Demucs against Open-Unmix:", difference_in_words(ahead_in_mono))
-assert mean_interval(ahead_in_mono)[1] < 0.3                        # no clear lead
+assert mean_interval(ahead_in_mono)[1] <= 0 < ahead_in_mono.mean()  # ahead, but not clearly
 
 # %% [markdown]
 # HT Demucs is ahead by a little, and by the interval it may be nothing. That is at *its* rate. It learned at 22,050 Hz and in mono: of a record it gives back next to nothing above 11 kHz, where the cymbals' brilliance is, and it hears each channel alone. Open-Unmix learned in stereo at 44.1 kHz. A default should give back the whole sound; the other one is `--model htdemucs_band`.

@@ -1475,11 +1475,14 @@ roc_of = lambda songs_, name: float(runs[songs_, name]["roc_auc"])
 fallen = {called[name]: roc_of(fonts[0], name) - roc_of(fonts[1], name) for name in methods}
 print("ROC-AUC lost on the other soundfont:",
       ", ".join(f"{name} {value:.2f}" for name, value in fallen.items()))
+harmonic_card = read_card(shipped_file("checkpoints/harmonic_band.safetensors"))
+for name, card in (("network", small_card), ("harmonic", harmonic_card)):
+    print(f"{name}: {card['parameters']:,} weights, {card['steps']} steps")
 assert all(roc_of(songs_, experiment.SMALL) > roc_of(songs_, experiment.HARMONIC)
            for songs_ in fonts)
 
 # %% [markdown]
-# A mean over tags hides much. What a band nearly always has, and what has a place of its own in the spectrum, is learned first; instruments that share theirs with others, and that few songs have, need more songs and more steps. The weights that come with the course stopped where the printed line says. The harmonic CNN is behind the FCN on both soundfonts; it has three fifths of the weights and learned for a third of the steps, so its filters are neither praised nor blamed by that.
+# A mean over tags hides much. What a band nearly always has, and what has a place of its own in the spectrum, is learned first; instruments that share theirs with others, and that few songs have, need more songs and more steps. The weights that come with the course stopped where the printed line says. The harmonic CNN is behind the FCN on both soundfonts; it has fewer weights and learned for a third of the steps, so its filters are neither praised nor blamed by that.
 #
 # What a tagger of the band learned is the sound of one soundfont, played by a generator that it knows well. Where the second soundfont costs most, the network had learned a sample more than an instrument; MTAT's taggers, which heard thousands of rooms and players, don't have this fault, and have labels that are wrong instead.
 

@@ -1035,6 +1035,8 @@ show_table(found, ["difference, SI-SDRi", "dB", "trainings apart by", "counts?"]
            caption="Paired over 20 songs, means over trainings; beside it how far the trainings of "
            "one of the two variants are apart at most.")
 assert not any(row[-1] == "yes" for row in found)
+assert all(row[2] > abs(row[1][0]) for row in found)
+assert min(pairings, key=lambda name: of_variant(name).mean()) == "one song twice"
 
 # %% [markdown]
 # Nothing counts: *the same training with another seed* moves the score by more than any of the pairings does. What if we had trained only twice, as chapter 7 and others did? Of four seeds there are six pairs. For how many of them would a row have counted, and for whom?
@@ -1082,7 +1084,7 @@ assert sparser[-1] == "yes" != fewer[-1] and max(run_numbers("4 outputs", "outpu
 # %% [markdown]
 # Four outputs can't be told from eight by these trainings. Mind that the oracle favours eight: with more pieces to choose from it can fit better, even pieces of no meaning. Compare networks with equally many outputs, or let a tagger choose.
 #
-# The penalty does harm. It lowers what it is made of: energy is spread less evenly. It silences no output, though; all eight stay within 20 dB of the loudest. And the *songs* of a pair are told apart nearly as well as before: that is the loss, and it stays satisfied. What goes is what MixIT got for nothing, the stems within a song. A likely reason: where evenness costs, the cheapest way to two mixtures is one loud output for each. (This is one weight, chosen beforehand; a smaller one would lose less.)
+# The penalty does harm. It lowers what it is made of: energy is spread less evenly. It silences no output, though; all eight stay within 20 dB of the loudest. And the *songs* of a pair are told apart nearly as well as before: that is the loss, and it stays satisfied. What goes is what MixIT got for nothing, the stems within a song. A likely reason: where evenness costs, the cheapest way to two mixtures is one loud output for each. (This is one weight, chosen beforehand; a smaller one may lose less.)
 
 # %% [markdown]
 # ## 14b.12 The contrary view

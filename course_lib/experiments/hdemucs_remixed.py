@@ -20,7 +20,7 @@ from course_lib.data.augmentation import Augmentation
 from course_lib.data.band.soundfonts import file_sha256
 from course_lib.data.mono import mono_tracks
 from course_lib.demucs import WaveformStep
-from course_lib.experiments.demucs import RATE, rows_by_song, sdr_table, songs_of
+from course_lib.experiments.demucs import RATE, middle, rows_by_song, sdr_table, songs_of
 from course_lib.experiments.hdemucs import TOPIC
 from course_lib.experiments.runner import Experiment, Work
 from course_lib.hdemucs import Listened, automix
@@ -70,13 +70,13 @@ class Given:
     test: Sequence[Track]
 
 
-def fitted_songs(songs: Sequence[Track], copies: int, seed: int = 0) -> list[Track]:
+def fitted_songs(songs: Sequence[Track], copies: int) -> list[Track]:
     """New songs: each song's drums, `copies` times, with stems of songs that fit; only those where all were found."""
     heard = [Listened(track) for track in progress(songs, "listening")]
     found = []
     for base in progress(range(len(songs)), "new songs"):
         for copy in range(copies):
-            new = automix(heard, base, torch.Generator().manual_seed((seed * len(songs) + base) * copies + copy))
+            new = automix(heard, base, torch.Generator().manual_seed(base * copies + copy))
             if set(new) == set(STEMS):
                 stems = {stem: audio for stem, (_, audio) in new.items()}
                 found.append(Track.from_tensors(f"{songs[base].name}, {copy}", RATE, stems))
@@ -89,10 +89,8 @@ def prepare(sizes: Sizes, cache: Path) -> Given:
     train = songs_of("train", sizes.train_songs, sizes.song_seconds, folder)
     fitted = mono_tracks(lambda: fitted_songs(train, sizes.copies), RATE, sizes.song_seconds,
                          cache / f"fitted_{sizes.train_songs}x{sizes.copies}_{sizes.song_seconds:g}s_{RATE}Hz.npy")
-    start = (sizes.song_seconds - sizes.score_seconds) / 2
-    test = [track.excerpt(start, sizes.score_seconds)
-            for track in songs_of("test", sizes.test_songs, sizes.song_seconds, folder)]
-    return Given(train, fitted, test)
+    test = songs_of("test", sizes.test_songs, sizes.song_seconds, folder)
+    return Given(train, fitted, [middle(track, sizes.score_seconds) for track in test])
 
 
 def fine_tuned(kind: str, given: Given, sizes: Sizes, seed: int) -> nn.Module:
